@@ -17,7 +17,7 @@ from phextsync.files import service
 from phextsync.files.absences import GUARD_NAMES
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
-from phextsync.files.directory import Directory
+from phextsync.files.directory import BACKUPS, Directory
 from phextsync.files.drafts import is_draft
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.ignoring import IGNORE_FILE
@@ -170,6 +170,16 @@ def test_what_is_no_text_has_a_problem(
 ) -> None:
     (root / "n").write_bytes(data)
     assert directory.read(["n"]) == {"n": Trouble(problem)}
+
+
+def test_nothing_is_kept_aside_by_way_of_a_link(
+    directory: Directory, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (root / BACKUPS).symlink_to(tmp_path / "outside")
+    with pytest.raises(NotADirectoryError):
+        directory.back_up("n.md", "text\n")
+    assert os.listdir(tmp_path / "outside") == []
 
 
 def test_links_are_not_followed(directory: Directory, root: Path, tmp_path: Path) -> None:

@@ -538,6 +538,41 @@ def test_what_machines_began_apart_waits_where_it_cannot_be_kept_aside(mesh: Mes
     assert not _problems(one)
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize("refused", range(1, 8))
+def test_what_is_kept_aside_is_whole_however_often_it_was_begun(
+    mesh: Mesh, refused: int, is_killed: bool
+) -> None:
+    mesh.part()
+    for machine, text in zip(mesh.machines, ("first of one\n", "first of two\n"), strict=True):
+        machine.disk.put("n.md", text)
+    mesh.pass_time(2)
+    one = mesh.machines[0]
+    calls = 0
+
+    def before(name: str, path: str) -> None:
+        nonlocal calls
+        calls += path.startswith(BACKUPS) or BACKUPS in path
+        if calls == refused:
+            calls += 1
+            if is_killed:
+                _end()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    one.files.before = before
+    try:
+        mesh.join()
+        mesh.pass_time(2)
+    except KeyboardInterrupt:
+        one.files.end()
+        mesh.network.crash(0)
+        one.start()
+    _allow(one)
+    mesh.settle(RETRY_MAX_S)
+    assert "first of one\n" in _kept_aside(one)
+    assert set(_kept_aside(one)) <= {"first of one\n", "first of two\n"}
+
+
 def test_a_new_file_at_whose_place_others_wrote_is_kept_aside(mesh: Mesh) -> None:
     one = mesh.machines[0]
     one.disk.put("n.md", "a\n")

@@ -10,6 +10,7 @@ last, as when a disk is mounted over it: what was seen there says nothing.
 """
 
 import errno
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from hashlib import blake2b
 from typing import Final
 
 from phextsync.errors import PhextsyncError
-from phextsync.files.drafts import aside_of, draft_of, is_draft
+from phextsync.files.drafts import aside_of, draft_of, is_draft, put
 from phextsync.files.filesystem import FileSystem, Status
 from phextsync.files.late_writers import LateWriters
 from phextsync.files.markers import MARKER_FILE, Marker
@@ -415,12 +416,15 @@ class Directory:
 
     def back_up(self, path: str, text: str) -> str:
         """Keep a text aside; return where. OSError when that cannot be done."""
-        kept = f"{BACKUPS}/{backup_name(path, text)}"
-        if self._files.status(BACKUPS) is None:
+        kept, data = f"{BACKUPS}/{backup_name(path, text)}", text.encode()
+        folder = self._files.status(BACKUPS)
+        if folder is None:
             self._files.make_folder(BACKUPS)
-        with suppress(FileExistsError):
-            self._files.write(kept, text.encode(), 0o600)
-            self._files.sync_folder(BACKUPS)
+        elif not folder.is_folder:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), BACKUPS)
+        there = self._files.status(kept)
+        if there is None or there.size != len(data):  # one that was cut short may lie there
+            put(self._files, kept, data, 0o600)
         self.root.confirm()
         return kept
 

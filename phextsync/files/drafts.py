@@ -1,7 +1,10 @@
 """Drafts: where files lie that are not yet at their paths, or not any more."""
 
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Final
+
+from phextsync.files.filesystem import FileSystem
 
 _DRAFT: Final = ".phextsync-"
 _DRAFT_CHARACTERS: Final = len(_DRAFT) + 16
@@ -18,6 +21,17 @@ def aside_of(path: str) -> str:
     folder, slash, name = path.rpartition("/")
     digest = blake2b(name.encode(), digest_size=8).hexdigest()
     return f"{folder}{slash}{_DRAFT}o{digest[1:]}"
+
+
+def put(files: FileSystem, path: str, data: bytes, mode: int) -> None:
+    """Let a file with these bytes lie at a path of the node's own, whatever lay there: whole, or
+    not at all. OSError when it cannot."""
+    draft = draft_of(path)
+    with suppress(FileNotFoundError):
+        files.unlink(draft)
+    files.write(draft, data, mode)
+    files.rename(draft, path)
+    files.sync_folder(path.rpartition("/")[0])
 
 
 def is_draft(name: str) -> bool:

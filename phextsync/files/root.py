@@ -1,11 +1,10 @@
 """Root: whether the directory that lies there is the one that was bound, and what it ignores."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Final
 
 from phextsync.errors import DirectoryError, PhextsyncError
-from phextsync.files.drafts import draft_of
+from phextsync.files.drafts import put
 from phextsync.files.filesystem import FileSystem, Status
 from phextsync.files.ignoring import IGNORE_FILE, Ignoring
 from phextsync.files.markers import MARKER_BYTES_MAX, MARKER_FILE, Marker
@@ -96,25 +95,17 @@ class Root:
         return Marker.decode(self._read_small(MARKER_FILE, MARKER_BYTES_MAX))
 
     def _mark(self) -> None:
-        self._put(MARKER_FILE, self._marker._replace(run=self.run).encode())
+        put(self._files, MARKER_FILE, self._marker._replace(run=self.run).encode(), 0o644)
 
     def write_beside(self, path: str, data: bytes) -> None:
         """Put a file beside the marker. OSError when it cannot; DirectoryError when another
         directory lies there."""
         self.confirm()
-        self._put(path, data)
+        put(self._files, path, data, 0o644)
 
     def read_beside(self, path: str, bytes_max: int) -> bytes:
         """Return what a file beside the marker holds. OSError when it cannot be read."""
         return self._read_small(path, bytes_max)
-
-    def _put(self, path: str, data: bytes) -> None:
-        draft = draft_of(path)
-        with suppress(FileNotFoundError):
-            self._files.unlink(draft)
-        self._files.write(draft, data, 0o644)
-        self._files.rename(draft, path)
-        self._files.sync_folder("")
 
     def _read_small(self, path: str, bytes_max: int) -> bytes:
         file = self._files.open(path)
