@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -22,6 +23,7 @@ from phextsync.placement.members import Member, read_member
 from phextsync.placement.policy import Policy, Rule
 from phextsync.ranges import Ranges
 from phextsync.replica.holding import WANTED_MAX
+from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.memory import MemoryStore
@@ -48,6 +50,17 @@ def _looked(replicas: ReplicaSet) -> Follower:
         follower.take(turn, turn.ranges())
     follower.end()
     return follower
+
+
+def test_of_who_becomes_a_member_everybody_is_told_one_scroll() -> None:
+    replicas = _replicas()
+    told: list[str] = []
+    replicas.listen(ReplicaListener(on_update=lambda new: told.append(new.phext)))
+    placing.join(replicas, _member(0))
+    placing.join(replicas, _member(0))
+    assert told == [placing.PLACEMENT]
+    placing.join(replicas, replace(_member(0), weight=2))
+    assert placing.member_of(replicas, bytes(16)) == replace(_member(0), weight=2)
 
 
 # -- scrolls -------------------------------------------------------------------------------

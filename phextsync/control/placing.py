@@ -76,10 +76,14 @@ def placement_of(
 
 
 def join(replicas: ReplicaSet, member: Member) -> None:
-    """Let the table of members have one, as it is now."""
+    """Let the table of members have one, as it is now. The first time it is an import: that needs
+    no client id, of which everybody would be told besides each member of a mesh."""
     place, text = _place(_MEMBERS, member.node_id), member.to_text()
     replica = replicas.open(PLACEMENT)
-    if replica.read(place) != text:
+    before = replica.read(place)
+    if not before:
+        replica.import_text(place, text)
+    elif before != text:
         replica.edit(place, text)
 
 
