@@ -441,6 +441,25 @@ def test_a_link_of_the_tree_is_not_pruned_and_another_one_once() -> None:
     assert tree.rarer == 1
 
 
+def test_a_link_that_was_faster_than_the_tree_is_pruned_when_the_tree_brings_it_too() -> None:
+    said: dict[int, list[Message]] = {1: [], 2: [], 3: []}
+    tree = Tree(Clock(lambda due: None), Timing(), Limits(), Random(1))
+    tree.is_grown = True
+    tree.follow(frozenset([b"1"]))
+    for link in said:
+        tree.join(link, Branch(str(link).encode(), said[link].append, left_max=9))
+    tree.hear(2, [b"u"])
+    tree.tick(1)
+    assert tree.pushes(2)
+    tree.keep(b"u", _SCROLL, 1, 2)
+    tree.doubled(3, b"u")
+    assert tree.pushes(2), "the tree may have brought nothing"
+    for _ in range(2):
+        tree.doubled(1, b"u")
+    assert said == {1: [], 2: [Graft((b"u",)), Prune()], 3: [Prune()]}
+    assert not tree.pushes(2)
+
+
 def test_many_links_are_compared_as_often_together_as_four() -> None:
     tree = Tree(Clock(lambda due: None), Timing(), Limits(), Random(1))
     for link in range(16):

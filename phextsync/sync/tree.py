@@ -165,16 +165,19 @@ class Tree:
 
     def doubled(self, link: int, update: UpdateId) -> None:
         """A link brought an update that was here. It is pruned if the link that brought it first is
-        still eager: where several updates flood at a time, a node may otherwise prune all."""
+        still eager: where several updates flood at a time, a node may otherwise prune all. Of two
+        of which one is of the tree that all choose, the other one is, also if it was faster."""
         branch = self.branches.get(link)
         if branch is None or branch.is_refused or not self._is_grown:
             return
+        source = self._kept[update].source
+        first = None if source is None else self.branches.get(source)
         if self._plan is not None:
             if not branch.is_planned:
                 self._prune(branch)
+            elif first is not None and not (first.is_planned or first.is_refused):
+                self._prune(first)
             return
-        source = self._kept[update].source
-        first = None if source is None else self.branches.get(source)
         if source is None or (first is not None and first is not branch and first.is_eager):
             self._prune(branch)
 
