@@ -635,6 +635,27 @@ def test_a_comparison_waits_while_something_is_under_way() -> None:
     assert link.comparisons.due[_PHEXT] == 0.1
 
 
+@pytest.mark.parametrize(("flows_until", "first"), [(2.0, 2.8), (9.0, 5.6)])
+def test_in_a_large_mesh_a_comparison_waits_while_the_tree_brings_more_but_not_for_ever(
+    flows_until: float, first: float
+) -> None:
+    parts = Parts()
+    link = parts.equal(1, _CARL)
+    parts.equal(2, _ANNA)
+    parts.shared.tree.is_grown = True
+    for step in range(1, 20):
+        now = step * 0.4
+        parts.clock.advance(now)
+        if now <= flows_until:
+            parts.fates(_SCROLL, _ANNA, 2)
+            link.outgoing.dirty.clear()
+        link.comparisons.due[_PHEXT] = 0.0
+        link.comparisons.begin_due(now)
+        if link.comparisons.turns:
+            break
+    assert now == pytest.approx(first)
+
+
 def test_a_turn_out_of_turn_is_refused() -> None:
     parts = Parts()
     link = parts.greeted(1, _CARL, _summary())

@@ -85,6 +85,7 @@ class Comparisons:
         outgoing: Outgoing,
         traffic: Traffic,
         rarer: Callable[[], float],
+        is_flowing: Callable[[str], bool],
         ready: Callable[[], None],
         progressed: Callable[[], None],
     ) -> None:
@@ -111,6 +112,7 @@ class Comparisons:
         self._outgoing = outgoing
         self._traffic = traffic
         self._rarer = rarer
+        self._is_flowing = is_flowing
         self._ready = ready
         self._progressed = progressed
         self._number = 0
@@ -270,7 +272,7 @@ class Comparisons:
     def _is_quiet(self, phext: str) -> bool:
         """Whether nothing of the phext is under way that a comparison would see twice."""
         parts = (self._outgoing, self._requests, self._ledger)
-        return all(part.is_quiet(phext) for part in parts)
+        return not self._is_flowing(phext) and all(part.is_quiet(phext) for part in parts)
 
     # -- turns -----------------------------------------------------------------------------
 

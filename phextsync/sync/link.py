@@ -197,6 +197,7 @@ class Link:
             outgoing=self.outgoing,
             traffic=self.traffic,
             rarer=lambda: shared.tree.rarer,
+            is_flowing=shared.tree.is_flowing,
             ready=self.ready,
             progressed=shared.listener.on_progress,
         )

@@ -105,9 +105,11 @@ class Relay:
         is_kept = False
         ready: list[Link] = []
         update = self._keep(new, sequence)
-        is_placed = update is None or not self._is_common(*scroll)
+        is_in_tree = update is not None and self._is_common(*scroll)
         is_asked = self._is_asked(new.phext)
-        fate_of = self._fate if is_placed else self._fate_in_tree
+        fate_of = self._fate_in_tree if is_in_tree else self._fate
+        if is_in_tree:
+            self._tree.flow(new.phext)
         for link in self._links.values():
             link.findings.forget(scroll)
             if link.number == new.source:

@@ -16,6 +16,7 @@ Sans-IO; used in one thread.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 from typing import Final, NamedTuple
 
@@ -28,6 +29,8 @@ from phextsync.sync.timing import Timing
 
 _FLUSH_PAUSE_S: Final = 0.01
 _COMPARED_LINKS: Final = 4
+_CALM_S: Final = 0.5  # after the last of many updates, until all have come by the tree
+_FLOWS_S: Final = 5.0  # what goes on for longer is compared all the same
 _SPREAD: Final = 1  # delays of grafts differ by so many times the least
 
 
@@ -77,6 +80,7 @@ class Tree:
         self._committing: list[UpdateId] = []
         self._missing: dict[UpdateId, _Missing] = {}
         self._told_at: float | None = None  # when ids are told that wait
+        self._flows: dict[str, tuple[float, float]] = {}  # since when, and until when, by phext
 
     @property
     def is_grown(self) -> bool:
@@ -185,6 +189,19 @@ class Tree:
         branch.prune()
         self._look()
 
+    def flow(self, phext: str) -> None:
+        """Something of a phext is passed on by the tree."""
+        now = self._clock.now
+        began, last = self._flows.get(phext, (now, now))
+        self._flows[phext] = (began if now - last < _CALM_S else now), now
+
+    def is_flowing(self, phext: str) -> bool:
+        """Whether more of a phext is on its way by the tree: each comparison would find it, over
+        every link, and it would come as often."""
+        began, last = self._flows.get(phext, (-inf, -inf))
+        now = self._clock.now
+        return self._is_grown and now - last < _CALM_S and now - began < _FLOWS_S
+
     # -- our disk --------------------------------------------------------------------------
 
     def committing(self) -> None:
@@ -263,7 +280,7 @@ class Tree:
     @property
     def deadline(self) -> float:
         """When to be ticked at the latest."""
-        told_at = self._told_at if self._told_at is not None else float("inf")
+        told_at = self._told_at if self._told_at is not None else inf
         return min((missing.due for missing in self._missing.values()), default=told_at)
 
     def _graft_due(self, now: float) -> list[int]:
