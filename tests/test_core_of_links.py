@@ -597,6 +597,33 @@ def test_a_frame_of_more_scrolls_than_are_allowed_ends_the_link() -> None:
         link.incoming.receive(_PHEXT, entries, "anna")
 
 
+def test_of_peers_that_hold_all_it_is_worked_out_once_what_becomes_of_an_update(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = Parts()
+    parts.shared.tree.is_grown = True
+    for number in range(3):
+        parts.equal(number, bytes([number]) * 16)
+    worked_out: list[int] = []
+    fate = Relay._fate
+
+    def counted(relay: Relay, link: Link, new: NewUpdate, *, is_asked: bool) -> Fate:
+        worked_out.append(link.number)
+        return fate(relay, link, new, is_asked=is_asked)
+
+    monkeypatch.setattr(Relay, "_fate", counted)
+    expected = {0: Fate.TELLS, 1: Fate.SENT, 2: Fate.SENT}  # the first one wrote it
+    assert parts.fates(_SCROLL, bytes(16), None) == expected
+    assert not worked_out
+    parts.links[1].rights.tell(_PHEXT, ())
+    parts.links[2].goodbye = "it ends"
+    for link in parts.links.values():
+        link.outgoing.dirty.clear()
+    parts.fates(_SCROLL, bytes(16), None)
+    assert not any(link.outgoing.dirty for link in parts.links.values())
+    assert worked_out == [1, 2]
+
+
 # -- comparisons ---------------------------------------------------------------------------
 
 

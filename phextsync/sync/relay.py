@@ -185,10 +185,15 @@ class Relay:
 
     def _fate_in_tree(self, link: Link, new: NewUpdate, *, is_asked: bool) -> Fate:
         """The same for what most nodes hold, where they are not all linked."""
-        fate = self._fate(link, new, is_asked=is_asked)
-        if not link.branch.is_open or fate not in (Fate.SENT, Fate.LEFT, Fate.WRITTEN):
-            return fate
-        if fate is Fate.WRITTEN:
+        rights = link.rights
+        is_plain = new.entry.origin and link.goodbye is None and not rights.subscribed
+        if not (is_plain and rights.is_whole(new.phext)):
+            fate = self._fate(link, new, is_asked=is_asked)
+            if not link.branch.is_open or fate not in (Fate.SENT, Fate.LEFT, Fate.WRITTEN):
+                return fate
+        elif not link.branch.is_open:
+            return self._fate(link, new, is_asked=is_asked)
+        if link.peer_id == new.entry.origin:
             return Fate.TELLS
         if link.branch.is_eager or link.branch.is_full or is_asked:
             return Fate.SENT
@@ -199,10 +204,14 @@ class Relay:
         not asks others. Of a guest nobody would tell us by the tree that it has our edits."""
         if not self._replicas.holding.is_held(phext, coordinate):
             return False
-        links = [link for link in self._links.values() if link.branch.is_open]
-        some = [told for link in links if (told := link.rights.told.get(phext, _ALL)) != _ALL]
-        without = sum(not contains(ranges, coordinate) for ranges in some)
-        return 2 * without < len(links)
+        count = without = 0
+        for link in self._links.values():
+            if link.branch.is_open:
+                count += 1
+                if not link.rights.is_whole(phext):
+                    told = link.rights.told.get(phext, _ALL)
+                    without += not contains(told, coordinate)
+        return 2 * without < count
 
     # -- what was left to others -----------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, CoordinateRange, contains
@@ -10,6 +10,8 @@ from phextsync.ranges import Ranges, intersection, union
 from phextsync.replica.holding import Holding
 from phextsync.sync.messages import ScrollId
 from phextsync.trust.permissions import Permissions
+
+_ALL: Final = (EVERYTHING,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class LinkRights:
         self._permissions = permissions
         self._phexts_max = phexts_max
         self._known: dict[str, Rights] = {}
+        self._whole: dict[str, bool] = {}
 
     def of(self, phext: str) -> Rights:
         """Return the rights for a phext; they are worked out once."""
@@ -102,6 +105,7 @@ class LinkRights:
         if rights is None:
             if len(self._known) > self._phexts_max:
                 self._known.clear()  # they can be worked out again
+                self._whole.clear()
             own, theirs = self._interest.permissions, self._permissions
             rights = rights_between(self._interest.of(phext), own, theirs, phext)
             self._known[phext] = rights
@@ -110,11 +114,13 @@ class LinkRights:
     def renew(self, phext: str) -> None:
         """This node holds something else of a phext now."""
         self._known.pop(phext, None)
+        self._whole.pop(phext, None)
 
     def tell(self, phext: str, ranges: Sequence[CoordinateRange]) -> None:
         """The peer holds these ranges of a phext. Those that it may not read do not count."""
         readable = self._permissions.readable(phext)
         self.told[phext] = intersection(union(ranges), readable)
+        self._whole.pop(phext, None)
         if len(self.told) > self._phexts_max:
             raise ProtocolError(f"expected at most {self._phexts_max} phexts, found more")
 
@@ -141,8 +147,17 @@ class LinkRights:
     def is_told(self, scroll: ScrollId) -> bool:
         """Whether the peer is told of changes: it holds the scroll, has not said what it holds, or
         has subscribed to it."""
-        told = self.told.get(scroll[0], (EVERYTHING,))
+        told = self.told.get(scroll[0], _ALL)
         return contains(told, scroll[1]) or scroll in self.subscribed
+
+    def is_whole(self, phext: str) -> bool:
+        """Whether the peer is told of all changes of a phext, and may take all of it from us. It is
+        worked out once."""
+        whole = self._whole.get(phext)
+        if whole is None:
+            rights, told = self.of(phext), self.told.get(phext, _ALL)
+            whole = self._whole[phext] = rights.show == rights.send == told == _ALL
+        return whole
 
     def scope(self, phext: str) -> Ranges:
         """Return the ranges of the phext that both sides hold and both may see."""
