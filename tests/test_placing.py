@@ -63,6 +63,39 @@ def test_of_who_becomes_a_member_everybody_is_told_one_scroll() -> None:
     assert placing.member_of(replicas, bytes(16)) == replace(_member(0), weight=2)
 
 
+@pytest.mark.parametrize(("count", "looks"), [(8, 1), (9, 2)])
+def test_links_are_chosen_by_what_is_shared_when_no_more_members_come(
+    count: int, looks: int
+) -> None:
+    replicas = _replicas()
+    for number in range(count):
+        placing.join(replicas, _member(number))
+    placing.set_copies(replicas, PHEXT, 3)
+    asked: list[None] = []
+    follower = Follower(replicas, name="node-0", changed=lambda: asked.append(None))
+    for number in range(looks):
+        assert not follower.shared
+        asked.clear()
+        follower.begin()
+        follower.end()
+        assert bool(asked) == (number + 1 < looks)
+    assert follower.shared
+
+
+def test_where_members_come_all_the_time_links_are_chosen_by_what_is_shared_all_the_same() -> None:
+    replicas = _replicas()
+    placing.set_copies(replicas, PHEXT, 3)
+    follower = Follower(replicas, name="node-0", changed=lambda: None)
+    looks = 0
+    while not follower.shared and looks < 20:
+        placing.join(replicas, _member(looks))
+        if looks >= 8:
+            follower.begin()
+            follower.end()
+        looks += 1
+    assert looks == 14
+
+
 # -- scrolls -------------------------------------------------------------------------------
 
 

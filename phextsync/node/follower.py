@@ -40,6 +40,8 @@ FOLLOW_S: Final = 2.0
 GROW_S: Final = 30.0
 """Between two looks at ranges that may have grown."""
 
+_FEW: Final = 8  # members, of whom nobody need choose links
+_LOOKS_MAX: Final = 5  # at members that come and go all the time
 
 ReadPlacement: TypeAlias = Callable[[ReplicaSet, str, Mapping[bytes, Member] | None], Placement]
 """Returns what `placement_of` does."""
@@ -89,6 +91,8 @@ class Follower:
         self.shared: Mapping[Pair, int] = {}
         """How many slots pairs of members both hold, of all placed phexts; the same object as long
         as nothing was placed otherwise."""
+        self._members: frozenset[bytes] = frozenset()  # those of the last look
+        self._looks = 0  # at members that were not those of the look before
         self._pace = pace
         self._wanted: dict[str, tuple[Ranges, int | None]] = {}
         self._is_holding = False
@@ -242,10 +246,23 @@ class Follower:
 
     def end(self) -> None:
         """All turns were taken: say who shares what, and what is in the way of what was placed."""
+        self._share()
+        if is_placed(self._replicas):
+            self.warnings = (*self._problems, *self._unfit)
+
+    def _share(self) -> None:
+        """Say who shares what, when the members are those of the look before: while many come, each
+        node knows others of them, and each would choose another overlay."""
+        ids = (placement.node_ids for placement in self.placements.values())
+        members = frozenset(node_id for some in ids for node_id in some)
+        is_same, self._members = members == self._members, members
+        if len(members) > _FEW and not is_same and self._looks < _LOOKS_MAX:
+            self._looks += 1
+            self._changed()
+            return
+        self._looks = 0
         shared: Counter[Pair] = Counter()
         for placement in self.placements.values():
             shared.update(placement.shared())
         if shared != self.shared:
             self.shared = shared
-        if is_placed(self._replicas):
-            self.warnings = (*self._problems, *self._unfit)
