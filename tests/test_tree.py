@@ -460,6 +460,29 @@ def test_a_link_that_was_faster_than_the_tree_is_pruned_when_the_tree_brings_it_
     assert not tree.pushes(2)
 
 
+@pytest.mark.parametrize(
+    ("round_trip_s", "waits_s"), [(None, 0.0), (0.001, 0.002), (0.16, 0.32), (9.0, 0.4)]
+)
+def test_where_peers_are_far_more_time_is_given_to_the_tree_and_to_answers(
+    round_trip_s: float | None, waits_s: float
+) -> None:
+    said: dict[int, list[Message]] = {1: [], 2: []}
+    tree = Tree(Clock(lambda due: None), Timing(graft_delay_s=0.1), Limits(), Random(1))
+    tree.is_grown = True
+    tree.follow(frozenset([b"1"]))
+    for link in said:
+        peer = str(link).encode()
+        tree.join(
+            link, Branch(peer, said[link].append, left_max=9, round_trip_s=lambda: round_trip_s)
+        )
+        tree.hear(link, [b"u"])
+    due = tree.deadline
+    assert 0.1 + waits_s <= due <= 0.2 + waits_s
+    tree.tick(due)
+    assert said == {1: [Graft((b"u",))], 2: []}
+    assert tree.deadline == pytest.approx(due + 0.1 + waits_s)
+
+
 def test_many_links_are_compared_as_often_together_as_four() -> None:
     tree = Tree(Clock(lambda due: None), Timing(), Limits(), Random(1))
     for link in range(16):

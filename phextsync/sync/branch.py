@@ -43,14 +43,23 @@ class Branch:
     """Of one link. `is_open`: the peer knows of the tree, and both may know everything; before
     that, and with others, nothing is left to the tree. `is_eager`: what we hear is pushed to it.
     `is_planned`: it is of the tree that both ends chose; `is_refused`: the peer is not to push.
+    `round_trip_s`: how long an answer takes, None: not known.
 
     `left`: updates that were not pushed, and of which the peer has not told that it has them, at
     most `left_max`. `written`: updates that the peer wrote and others told us, since when.
     `untold`: those of `left` that are on our disk, to be told; `is_telling`: it is time to.
     """
 
-    def __init__(self, peer_id: bytes, say: Callable[[Message], None], *, left_max: int) -> None:
+    def __init__(
+        self,
+        peer_id: bytes,
+        say: Callable[[Message], None],
+        *,
+        left_max: int,
+        round_trip_s: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self.peer_id = peer_id
+        self.round_trip_s = round_trip_s
         self.is_open = False
         self.is_eager = True
         self.is_planned = False

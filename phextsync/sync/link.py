@@ -102,7 +102,12 @@ class Link:
             questions_max=limits.fetches_max,
         )
         self.lazy = LazyPush(left_max=limits.spared_max)
-        self.branch = Branch(self.peer_id, self.outbox.say, left_max=limits.spared_max)
+        self.branch = Branch(
+            self.peer_id,
+            self.outbox.say,
+            left_max=limits.spared_max,
+            round_trip_s=lambda: self.heartbeat.round_trip_s,
+        )
         self.ledger = Ledger(scrolls_max=limits.found_max, gaps_max=limits.gaps_max)
         self.refusals = Refusals(replicas.report, limits)
         self.promises = Promises(self.outbox)

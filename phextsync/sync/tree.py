@@ -31,6 +31,8 @@ _FLUSH_PAUSE_S: Final = 0.01
 _COMPARED_LINKS: Final = 4
 _CALM_S: Final = 0.5  # after the last of many updates, until all have come by the tree
 _FLOWS_S: Final = 5.0  # what goes on for longer is compared all the same
+_TRIPS: Final = 2  # there and back over a link, while an update goes through the tree
+_TRIPS_S: Final = 0.4  # at most
 _SPREAD: Final = 1  # delays of grafts differ by so many times the least
 
 
@@ -229,6 +231,7 @@ class Tree:
         branch = self.branches.get(link)
         if branch is None:
             return
+        far_s = self._far_s()
         for update in ids:
             branch.hear(update)
             if update in self._kept:
@@ -239,7 +242,7 @@ class Tree:
                     continue  # the next comparison finds it
                 # The first of those that lost their branch together sends it to the others.
                 delay_s = self._timing.graft_delay_s * (1 + _SPREAD * self._random.random())
-                missing = _Missing(self._clock.now + delay_s)
+                missing = _Missing(self._clock.now + far_s + delay_s)
                 self._missing[update] = missing
                 self._clock.ask_for_tick(missing.due, pause_s=_FLUSH_PAUSE_S)
             missing.told_by.append(link)
@@ -262,6 +265,14 @@ class Tree:
         if branch is not None:
             branch.is_eager = False
             self._look()
+
+    def _far_s(self) -> float:
+        """How much later updates come and are answered where peers are far: an id goes over one
+        link, and what it is of over several of the tree that all choose."""
+        if self._plan is None:
+            return 0.0
+        trips_s = max((b.round_trip_s() or 0.0 for b in self.branches.values()), default=0.0)
+        return min(_TRIPS * trips_s, _TRIPS_S)
 
     # -- time ------------------------------------------------------------------------------
 
@@ -287,6 +298,7 @@ class Tree:
         """Ask for what is missing where it was told of; first where other things are asked for."""
         grafts: dict[int, list[UpdateId]] = {}
         fruitless: dict[int, None] = {}
+        far_s = self._far_s() if self._missing else 0.0
         for update, missing in list(self._missing.items()):
             if missing.due > now:
                 continue
@@ -298,7 +310,7 @@ class Tree:
                 continue
             link = next((link for link in told_by if link in grafts), told_by[0])
             missing.told_by = deque(other for other in told_by if other != link)
-            missing.due, missing.asked = now + self._timing.graft_delay_s, link
+            missing.due, missing.asked = now + far_s + self._timing.graft_delay_s, link
             grafts.setdefault(link, []).append(update)
         for link, ids in grafts.items():
             self.branches[link].graft(ids)
