@@ -57,6 +57,17 @@ class Unpushed(Protocol):
         """The comparison has ended: the peer has what it saw, or will be sent it."""
 
 
+class Ways(Protocol):
+    """How updates come besides."""
+
+    @property
+    def rarer(self) -> float:
+        """How many times rarer a link is compared than where all nodes are linked."""
+
+    def is_flowing(self, phext: str) -> bool:
+        """Whether more of a phext is on its way."""
+
+
 class Comparisons:
     """The comparisons of one link.
 
@@ -84,8 +95,7 @@ class Comparisons:
         requests: Requests,
         outgoing: Outgoing,
         traffic: Traffic,
-        rarer: Callable[[], float],
-        is_flowing: Callable[[str], bool],
+        ways: Ways,
         ready: Callable[[], None],
         progressed: Callable[[], None],
     ) -> None:
@@ -111,8 +121,7 @@ class Comparisons:
         self._requests = requests
         self._outgoing = outgoing
         self._traffic = traffic
-        self._rarer = rarer
-        self._is_flowing = is_flowing
+        self._ways = ways
         self._ready = ready
         self._progressed = progressed
         self._number = 0
@@ -232,7 +241,7 @@ class Comparisons:
     @property
     def _interval_s(self) -> float:
         """After how long a quiet phext is compared again."""
-        return self._timing.compare_interval_s * self._rarer()
+        return self._timing.compare_interval_s * self._ways.rarer
 
     def schedule_soon(self, phext: str) -> None:
         """Compare the phext soon, if it was compared before."""
@@ -272,7 +281,7 @@ class Comparisons:
     def _is_quiet(self, phext: str) -> bool:
         """Whether nothing of the phext is under way that a comparison would see twice."""
         parts = (self._outgoing, self._requests, self._ledger)
-        return not self._is_flowing(phext) and all(part.is_quiet(phext) for part in parts)
+        return not self._ways.is_flowing(phext) and all(part.is_quiet(phext) for part in parts)
 
     # -- turns -----------------------------------------------------------------------------
 

@@ -201,8 +201,7 @@ class Link:
             requests=self.requests,
             outgoing=self.outgoing,
             traffic=self.traffic,
-            rarer=lambda: shared.tree.rarer,
-            is_flowing=shared.tree.is_flowing,
+            ways=shared.tree,
             ready=self.ready,
             progressed=shared.listener.on_progress,
         )
