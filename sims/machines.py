@@ -190,7 +190,7 @@ class Machine:
             is_apart=self.is_apart,
             is_whole=self._is_whole,
             restored=self._restored if self.tells_runs else None,
-            is_checkout_moving=lambda: self.now < self.pulled_at + CHECKOUT_S,
+            is_checkout_moving=lambda paths: self.now < self.pulled_at + CHECKOUT_S,
         )
 
     def is_apart(self) -> bool:

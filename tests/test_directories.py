@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from phextsync.files import service
 from phextsync.files.absences import GUARD_NAMES
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
+from phextsync.files.checkouts import is_moving
 from phextsync.files.directory import BACKUPS, Directory
 from phextsync.files.drafts import is_draft
 from phextsync.files.filesystem import OsFileSystem
@@ -697,6 +699,38 @@ async def test_what_another_directory_lacks_that_is_confirmed_is_not_deleted(
         await until(lambda: "new\n" in node.phext().values(_RANGE))
         await until(lambda: (notes / "old.md").exists())
         assert "old\n" in node.phext().values(_RANGE)
+
+
+def test_a_checkout_that_moves_is_seen_above_a_file_within_the_directory_too(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "work" / "notes"
+    for repository in (tmp_path / "work", root / "repo", root / "tree"):
+        (repository / ".git").mkdir(parents=True)
+        (repository / ".git" / "index").touch()
+        os.utime(repository / ".git" / "index", (1, 1))
+    linked = root / "linked"
+    linked.mkdir()
+    (linked / ".git").write_text("gitdir: ../tree/.git/worktrees/linked\n")
+    of_linked = root / "tree" / ".git" / "worktrees" / "linked"
+    of_linked.mkdir(parents=True)
+    paths = ["repo/deep/n.md", "tree/n.md", "linked/n.md", "n.md"]
+
+    def moving() -> list[str]:
+        return [path for path in paths if is_moving(root, [path])]
+
+    assert moving() == []
+    (root / "repo" / ".git" / "index").touch()
+    assert moving() == ["repo/deep/n.md"]
+    (of_linked / "HEAD").touch()
+    assert moving() == ["repo/deep/n.md", "linked/n.md"]
+    later = time.time() + 3600
+    for index in (root / "repo" / ".git" / "index", of_linked / "HEAD"):
+        os.utime(index, (later, later))  # a clock was wrong
+    assert moving() == []
+    (tmp_path / "work" / ".git" / "index").touch()
+    assert moving() == paths
+    assert not is_moving(root, [])
 
 
 async def test_deletions_that_are_held_are_done_when_somebody_confirms_them(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@
 * `conflict_log`: lines that two sides changed apart
 * `alike`: lines that two sides made alike of one text, apart
 * `twins`: lines that stand twice since two machines began a scroll apart
+* `checkouts`: whether version control writes files just now
 * `merging`: how the change of a file is done to its scroll
 * `safekeeping`: what the disk has to have before what was done to files is done to scrolls
 * `naming`: the map of names and the paths that follow from it

@@ -15,7 +15,7 @@ scroll, then the file is made what the scroll is. These rules keep every line:
 Nothing here touches a disk or waits by itself: `run` calls what does.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -85,16 +85,16 @@ class Binding:
         is_whole: Callable[[], bool],
         restored: Callable[[Records], Restored] | None = None,
         name_of: Callable[[bytes], str] = lambda node_id: "",
-        is_checkout_moving: Callable[[], bool] = lambda: False,
+        is_checkout_moving: Callable[[Collection[str]], bool] = lambda paths: False,
         news: Callable[[], tuple[Iterable[str], Iterable[Coordinate]]] = lambda: ((), ()),
         on_progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         """`durable` waits until what was done so far is on the disk; `is_apart` says whether
         others may be changing the range unseen, `is_whole` whether nobody lacks anything of it,
         `restored` gives what tells whether records are older than the files (None: they never are),
-        `is_checkout_moving` whether a version-control checkout writes files just now, `name_of` how
-        a node is called. `news` gives paths and scrolls that changed during a round; `on_progress`
-        is told how many files and scrolls of how many a round has been through."""
+        `is_checkout_moving` whether version control writes files at some of the paths just now,
+        `name_of` how a node is called. `news` gives paths and scrolls that changed during a round;
+        `on_progress` is told how many files and scrolls of how many a round has been through."""
         replica, may_write = replicas.open(phext), partial(replicas.author.may_write, phext)
         self.problems = Problems()
         self.conflicts = ConflictLog(replicas, binding_id, name_of)
@@ -346,7 +346,8 @@ class Binding:
             elif self._is_another(coordinate, found[path]):
                 self.records.forget(coordinate)
         await self._safekeeping.settle(places, found)
-        taken = Taken(now, self._is_first or await self._run(self._is_checkout_moving))
+        paths = [*places.values(), *strangers]
+        taken = Taken(now, self._is_first or await self._run(self._is_checkout_moving, paths))
         new = self._intake.places_for([p for p in strangers if isinstance(found[p], File)], now)
         await self._safekeeping.keep_aside({**new, **places}, found)
         self._intake.take(places, strangers, found, taken)

@@ -8,9 +8,8 @@ through every second or so.
 
 import logging
 import os
-import time
 from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -23,6 +22,7 @@ from phextsync.boundaries import one_line, printable
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
+from phextsync.files.checkouts import is_moving
 from phextsync.files.desk import FileDesk
 from phextsync.files.directory import Directory
 from phextsync.files.filesystem import OsFileSystem
@@ -54,8 +54,6 @@ _REWATCH_MAX_S: Final = 30.0
 _TELL_S: Final = 5.0
 _PRUNE_S: Final = 3600.0
 _DAY_MS: Final = 86_400_000
-_CHECKOUT_S: Final = 10.0
-_CHECKOUT_FILES: Final = (".git/index", ".git/index.lock", ".git/HEAD", ".hg/dirstate", ".jj/op")
 
 _log = logging.getLogger("phextsync.files")
 
@@ -323,7 +321,7 @@ class _Service:
                 durable=node.durable,
             ),
             name_of=node.acquaintances.remembered.name,
-            is_checkout_moving=partial(_is_checkout_moving, bound.directory),
+            is_checkout_moving=partial(is_moving, bound.directory),
             news=news,
             on_progress=self._note_progress,
         )
@@ -452,17 +450,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return (status.st_dev, status.st_ino)
-
-
-def _is_checkout_moving(directory: Path) -> bool:
-    """Whether a version-control checkout that the directory belongs to was changed just now."""
-    recent = time.time() - _CHECKOUT_S
-    for folder in (directory, *directory.parents):
-        for name in _CHECKOUT_FILES:
-            with suppress(OSError):
-                if os.stat(folder / name).st_mtime >= recent:
-                    return True
-    return False
 
 
 async def _in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
