@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateRange
+from phextsync.placement import members as members_module
 from phextsync.placement.draws import columns
 from phextsync.placement.holders import Placement
 from phextsync.placement.members import MEMBERS_MAX, Member, read_member, table_of
@@ -178,6 +179,29 @@ def test_a_table_has_each_member_once_and_nobody_who_left_and_has_a_bound() -> N
     members, problems = table_of(many)
     assert len(members) == MEMBERS_MAX
     assert problems == [f"expected at most {MEMBERS_MAX} members, found {MEMBERS_MAX + 5}"]
+
+
+def test_of_many_members_those_are_read_again_that_have_changed_or_cannot_be_read_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+
+    def counted(text: str) -> tuple[Member | None, list[str]]:
+        read.append(text)
+        return read_member(text)
+
+    monkeypatch.setattr(members_module, "read_member", counted)
+    texts = [Member(bytes([number]) * 16, f"read-{number}").to_text() for number in range(9)]
+    table, _ = table_of(texts)
+    assert len(read) == 9
+    texts[3] += "weight 2\n"
+    texts[4] += "colour red\n"
+    for number in range(2):
+        read.clear()
+        again, problems = table_of(texts)
+        assert again == {**table, bytes([3]) * 16: replace(table[bytes([3]) * 16], weight=2)}
+        assert len(problems) == 1
+        assert {*read} == {texts[4], *texts[3 : 4 - number]}
 
 
 @given(st.lists(coordinates, max_size=9))

@@ -6,6 +6,7 @@ member may have written it: a line that cannot be read does not count, and is to
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from phextsync.errors import IdentityError
@@ -23,6 +24,7 @@ APART_MAX: Final = 24
 
 _NAME_MAX: Final = 64
 _WITNESSES: Final = 3
+_KEPT: Final = 1024  # members that are not read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,10 @@ def table_of(texts: Iterable[str]) -> tuple[dict[bytes, Member], list[str]]:
     found: dict[bytes, tuple[str, Member]] = {}
     problems: list[str] = []
     for text in texts:
-        member, unread = read_member(text)
-        problems += unread
+        member = _whole(text[:TEXT_MAX])
+        if member is None:
+            member, unread = read_member(text)
+            problems += unread
         if member is not None:
             known = found.get(member.node_id)
             if known is None or known[0] < text:
@@ -134,6 +138,14 @@ def table_of(texts: Iterable[str]) -> tuple[dict[bytes, Member], list[str]]:
     if len(present) > MEMBERS_MAX:
         problems.append(f"expected at most {MEMBERS_MAX} members, found {len(present)}")
     return {member.node_id: member for member in present[:MEMBERS_MAX]}, problems
+
+
+@lru_cache(_KEPT)
+def _whole(text: str) -> Member | None:
+    """Return the member of a text in which all can be read, None for another one. What was asked
+    for last is kept: of many members few have changed when all are read again."""
+    member, problems = read_member(text)
+    return None if problems else member
 
 
 def _order(text: str) -> tuple[int, str]:
