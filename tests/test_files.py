@@ -324,6 +324,19 @@ def test_the_same_pull_in_sight_of_each_other_is_one(mesh: Mesh) -> None:
     assert mesh.settle() == {"n.md": "one\ntwo\n"}
 
 
+def test_the_same_file_unpacked_in_sight_of_each_other_is_one(mesh: Mesh) -> None:
+    """Programs that unpack remove the old file first; the new one may get its number at once."""
+    mesh.machines[0].disk.put("n.md", "one\n")
+    mesh.settle()
+    numbers = [machine.disk.get("n.md").number for machine in mesh.machines]
+    for machine in mesh.machines:
+        machine.disk.unlink("n.md")
+        machine.disk.put("n.md", "one\ntwo\n")
+        machine.work()
+    assert numbers == [machine.disk.get("n.md").number for machine in mesh.machines]
+    assert mesh.settle() == {"n.md": "one\ntwo\n"}
+
+
 def test_what_a_file_holds_is_merged_before_it_is_written_over(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")

@@ -128,13 +128,13 @@ class Merging:
     def _import_limit(self, record: Record, base: str, file: File, *, is_unseen: bool) -> int:
         """Return up to which bytes of the scroll's version a change is imported; -1: never."""
         has_inode = record.mark is not None and record.mark.inode == file.mark.inode
+        is_same = has_inode and record.born_ns == file.born_ns  # a number is given again at once
         is_apart = is_unseen or self._is_apart()
         if is_apart:
             # Where files have no time of birth, an inode may be that of another file.
-            is_same = has_inode and record.born_ns == file.born_ns and file.born_ns != 0
-            has_appended = is_same and file.text.startswith(base)
+            has_appended = is_same and file.born_ns != 0 and file.text.startswith(base)
             return -1 if has_appended else APART_BYTES_MAX  # two that append wrote two lines
-        return -1 if has_inode else TOGETHER_BYTES_MAX
+        return -1 if is_same else TOGETHER_BYTES_MAX
 
     def tidy(self, coordinate: Coordinate, path: str, base: str, mine: str) -> None:
         """Delete blanks that stand twice since what made `mine` of `base` met other changes."""
