@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,10 @@ def test_machines_join_by_invitation_while_the_administrators_node_runs(tmp_path
         code = boss.out("invite", *authority, "--read", "1.*", "--uses", "1").strip()
         (address,) = InvitationCode.from_text(code).addresses  # where the node listens
         assert address.startswith(f"{_LOOPBACK}:")
-        gone = boss.out("invite", *authority, *here, "--expires", "0s").strip()
+        for never in ("0s", "366d", "-1h", "1"):
+            told = boss.error("invite", *authority, *here, f"--expires={never}")
+            assert f"expected a time such as 30m, 2h or 7d, up to 365d, found '{never}'" in told
+        gone = replace(InvitationCode.from_text(code), secret=bytes(16)).to_text()
         guest = Cli(tmp_path / "guest")
         guest.out("join", code, "--name", "guest")
         late = Cli(tmp_path / "late")
@@ -174,7 +178,7 @@ def test_an_invitation_names_a_host_by_its_name_or_address(tmp_path: Path) -> No
         code = InvitationCode.from_text(boss.run("invite", *authority, "--address", host).stdout)
         (told,) = code.addresses
         assert parse_address(told).host == there
-    for wrong in ("", "a b", "anna:7440", "http://anna", "ä", "[anna", "::x", "a" * 254):
+    for wrong in (" ", "a b", "anna:7440", "http://anna", "ä", "[anna", "::x", "a" * 254):
         assert "expected a host such as" in boss.error("invite", *authority, "--address", wrong)
 
 
@@ -272,7 +276,7 @@ def test_a_certificate_is_issued_for_a_time_to_come(
 def test_a_name_that_is_none_does_not_stand_for_every_phext(
     request_file: Path, tmp_path: Path
 ) -> None:
-    words = ["--authority", str(tmp_path / "authority"), "--read", "1.*", "--phext", ""]
+    words = ["--authority", str(tmp_path / "authority"), "--read", "1.*", "--phext", "a/b"]
     boss = Cli(tmp_path / "boss")
     for command in (["issue", str(request_file)], ["invite"]):
-        assert "expected the name of a phext, found ''" in boss.error(*command, *words)
+        assert "expected the name of a phext, found 'a/b'" in boss.error(*command, *words)

@@ -31,6 +31,7 @@
 * `folder`: the commands that keep the data folder
 * `membership`: the commands about who belongs to a mesh
 * `migrate`: the commands that bring here what other programs kept
+* `root`: the group of all commands, which refuses what is empty
 * `main`: the command itself
 """
 

@@ -33,6 +33,7 @@ from phextsync.files.reading import check_file_text
 from phextsync.handles.visit import own, visit
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.phext_names import checked_name
 from phextsync.store.folder import has_store
 from phextsync.store.import_note import unfinished_imports
 from phextsync.terminal import visible, visible_json, visible_text
@@ -53,8 +54,11 @@ UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def given_before(
     context: typer.Context, parameter: typer.CallbackParam, value: str | Path
 ) -> str | Path:
-    """Return what the option has where it stands nearest: it may stand before the command too."""
+    """Return what the option has where it stands nearest: it may stand before the command too.
+    PhextsyncError when it names no phext and has to."""
     name = str(parameter.name)
+    if name == "phext":
+        checked_name(str(value))  # before it is sent to a node, which it could not be
     place = context
     while not _is_given(place, name) and place.parent is not None:
         place = cast("typer.Context", place.parent)  # which has the same methods
@@ -345,16 +349,8 @@ def warn(line: str) -> None:
 def refuse_unused(context: typer.Context, where: str, *names: str) -> None:
     """End the command if its line has one of these options, which would do nothing `where` it is.
     What the environment and config.toml say is for all commands."""
-    for what, _ in _on_the_line(context, names):
+    for what in _on_the_line(context, names):
         fail(f"expected no {what} {where}: there it would do nothing")
-
-
-def refuse_empty(context: typer.Context, *names: str) -> None:
-    """End the command if its line has one of these as an empty text: a variable of a script that is
-    not set is not to widen what is done, or who may do it."""
-    for what, value in _on_the_line(context, names):
-        if value == "":
-            fail(f"expected something for {what}, found '': leave it out if nothing is meant")
 
 
 def is_on_the_line(context: typer.Context, name: str) -> bool:
@@ -363,13 +359,18 @@ def is_on_the_line(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _on_the_line(context: typer.Context, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+def _on_the_line(context: typer.Context, names: Sequence[str]) -> Iterator[str]:
     """Iterate over those of some options and arguments that the command line has, as it calls
-    them, with their values."""
+    them."""
     for each in context.command.params:
         if each.name in names and is_on_the_line(context, each.name):
-            option = each.metavar if each.param_type_name == "argument" else None
-            yield option or max(each.opts, key=len), context.params.get(each.name)
+            yield called(cast("typer.CallbackParam", each))
+
+
+def called(parameter: typer.CallbackParam) -> str:
+    """Return what a command line calls an option or an argument."""
+    option = parameter.metavar if parameter.param_type_name == "argument" else None
+    return option or max(parameter.opts, key=len)
 
 
 def again_as(*words: str, phext: str, range_: str = "*") -> str:

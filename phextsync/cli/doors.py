@@ -10,7 +10,7 @@ import trio
 import typer
 
 from phextsync.addresses import reached_at
-from phextsync.cli.common import fail, refuse_empty, refuse_unused
+from phextsync.cli.common import fail, refuse_unused
 from phextsync.discovery import Address, parse_address
 from phextsync.errors import LinkError
 from phextsync.gateways.guard import Guard
@@ -63,7 +63,6 @@ OF_HTTP: Final = ("http_token", "http_token_file", "allow_host")
 
 def check_doors(context: typer.Context, *, served: bool, posted: bool) -> None:
     """End `up` where one of its options would do nothing, or a token is none."""
-    refuse_empty(context, "http_token")
     if not served:
         refuse_unused(context, "without --http or --web", *OF_HTTP)
     if not posted:

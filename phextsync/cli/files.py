@@ -43,6 +43,8 @@ from phextsync.trust.identity import NodeIdentity
 
 app = typer.Typer()
 
+_Kept = Annotated[int, typer.Option(min=0, max=36_500, help="Days of history to keep.")]
+
 _LINES_BYTES_MAX: Final = 64 << 20  # of a file of which the lines are taken
 NUMBER_SHOWN: Final = 8
 """How many digits of a conflict's number are shown; as many as tell it from others will do."""
@@ -65,7 +67,7 @@ def bind(
     ] = "",
     data: Data = DATA,
     phext: Phext = PHEXT,
-    keep: Annotated[int, typer.Option(min=0, help="Days of history to keep.")] = KEPT_DAYS,
+    keep: _Kept = KEPT_DAYS,
     create: Annotated[bool, typer.Option(help="Make the directory, and those above it.")] = False,
     confirm: Annotated[
         bool,
@@ -126,8 +128,6 @@ def _check_held(data: Path, phext: str, range_: CoordinateRange) -> None:
 
 
 def _whole(directory: str) -> Path:
-    if not directory:  # a variable of a script that is not set
-        fail("expected a directory, found ''")
     return Path(directory).expanduser().absolute()
 
 

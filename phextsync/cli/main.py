@@ -41,9 +41,11 @@ from phextsync.cli.common import (
     open_streams,
     say,
 )
+from phextsync.cli.root import Root, UsageError
 from phextsync.errors import PhextsyncError
 
 app = typer.Typer(
+    cls=Root,
     help="Keep phexts - text in nine dimensions - the same on many machines without a server.",
     pretty_exceptions_enable=False,
 )
@@ -56,8 +58,6 @@ _parts = (*_scrolls, *_doors, *_runs, *_mesh, folder_cli, membership_cli)
 for _part in _parts:
     app.add_typer(_part.app)
 
-# Of typer itself, or of click, which it is built on: versions differ.
-_UsageError: Final = cast("type[Exception]", typer.BadParameter.__base__)
 _TEXTS: Final = {"text", "words"}  # arguments that may begin with a dash
 _USAGE_STATUS: Final = 2
 _NO_HOME: Final = "Could not determine home directory."  # what pathlib raises, wherever it expands
@@ -85,7 +85,7 @@ def main() -> None:
         if str(error) != _NO_HOME:
             raise
         fail("no user here has the home that ~ names in a path: write the path whole")
-    except _UsageError as error:
+    except UsageError as error:
         fail(_usage(error), _USAGE_STATUS)
     except ExceptionGroup as group:
         expected, others = group.split((PhextsyncError, OSError))

@@ -77,6 +77,7 @@ _Days = Annotated[
 _Out = Annotated[str, typer.Option("--out", help="Write here; '-' is standard output.")]
 _AUTHORITY: Final = Path("~/.phextsync-authority")
 _ADDRESSES_MAX: Final = 3
+_EXPIRES_MAX_S: Final = 365 * 86_400
 _DAY_S: Final = 86400.0
 _FILE_BYTES_MAX: Final = 1 << 20  # of requests and certificates
 
@@ -271,8 +272,8 @@ def invite(
     now_s, secret = time.time(), os.urandom(invitation.SECRET_BYTES)
     invitations = Invitations(folder)
     lasts_s = read_duration_s(expires)
-    if lasts_s is None:
-        fail(f"expected a time such as 30m, 2h or 7d, found {expires!r:.40}")
+    if lasts_s is None or not 0 < lasts_s <= _EXPIRES_MAX_S:
+        fail(f"expected a time such as 30m, 2h or 7d, up to 365d, found {expires!r:.40}")
     port, open_ = invitations.read(now_s)
     if not open_:
         port = _free_port()

@@ -58,8 +58,6 @@ def syncthing(
     else the file gets each line of the copy that it lacks. The copies, and the file as it was, are
     moved to .phextsync-backups. What is no text stays as it is, and the status is 1 then.
     """
-    if not directory:
-        fail("expected a directory, found ''")
     top = Path(directory).expanduser().absolute()
     copies = [(path, copy) for path, of in find_copies(top).items() for copy in of]
     left = 0

@@ -30,7 +30,6 @@ from phextsync.cli.common import (
     fail,
     is_terminal,
     progress_bars,
-    refuse_empty,
     refuse_unused,
     say,
     warn,
@@ -369,7 +368,6 @@ def mcp(
     Asks the node that runs on the folder; where none does, it runs the node, with the last four
     options, or what config.toml of the folder says in their place.
     """
-    refuse_empty(context, "http_token")
     if not http:
         refuse_unused(context, "without --http", *OF_HTTP)
     log_to(logging.WARNING)

@@ -23,7 +23,6 @@ from phextsync.cli.common import (
     is_on_the_line,
     range_target,
     read_duration_s,
-    refuse_empty,
     refuse_unused,
     say,
     say_json,
@@ -308,7 +307,6 @@ def history(
 
     Where ranges with settings overlap, the smallest counts.
     """
-    refuse_empty(context, "range_")
     is_part = bool(range_) or _is_phext_given(context)
     if not keep and is_part:
         fail("expected --keep with a range or a phext, such as --keep 30d")

@@ -16,7 +16,6 @@ from phextsync.cli.common import (
     counted,
     fail,
     read_duration_s,
-    refuse_empty,
     say,
     say_json,
     session,
@@ -73,7 +72,6 @@ def place(
     With --copies each range is on so many machines, which all of them compute alike. A machine
     keeps to it once it was told so by `phextsync hold --placed`.
     """
-    refuse_empty(context, "range_")
     asked_for = sum((copies is not None, bool(on), everywhere, free, bool(retire)))
     after_s, is_about_pace = _after_s(repair_after), bool(repair_after) or rate is not None
     if asked_for > 1 or (asked_for == 0 and not is_about_pace):

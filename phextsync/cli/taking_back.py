@@ -21,7 +21,6 @@ from phextsync.cli.common import (
     fail,
     file_names,
     range_target,
-    refuse_empty,
     say,
     say_json,
     session,
@@ -63,7 +62,6 @@ def undo(
     What the writer put in goes, what it took out comes back, as far as what is kept tells. It is an
     edit that goes to all nodes; done at several at once it is one.
     """
-    refuse_empty(context, "since")
     since_ms = read_time_ms(since) if since else None
     with session(data) as asked:
         names = NodeNames(asked, data)
