@@ -119,10 +119,10 @@ def test_what_takes_it_back_can_be_typed_whatever_machines_are_called(
 
 def test_no_name_is_that_of_a_machine_whose_name_is_not_known(user: CommandUser) -> None:
     _remember(user, "")
-    for nobody in ("", "/mail"):
+    for nobody in ("/", "/mail"):
         assert "expected a node that is known" in user.error("undo", "--by", nobody)
-        assert "expected a node that is known" in user.error("quarantine", nobody or "/", "--all")
-    assert "expected a node that is known" in user.error("task", "voters", "")
+        assert "expected a node that is known" in user.error("quarantine", nobody, "--all")
+    assert "expected a node that is known" in user.error("task", "voters", "/")
 
 
 def test_what_may_not_be_written_is_told_and_the_rest_is_taken_back(tmp_path: Path) -> None:
