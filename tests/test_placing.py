@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,7 @@ from phextsync.control.status import DirectoryRow
 from phextsync.errors import DirectoryError, NotHeldError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.follower import Follower
-from phextsync.placement import members
-from phextsync.placement.members import Member, read_member
+from phextsync.placement.members import Member, table_of
 from phextsync.placement.policy import Policy, Rule
 from phextsync.ranges import Ranges
 from phextsync.replica.holding import WANTED_MAX
@@ -132,21 +132,20 @@ def test_policies_and_members_are_scrolls_that_are_read_again() -> None:
     assert _looked(replicas).warnings == ()
 
 
-def test_a_look_at_what_is_placed_reads_each_member_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_at_what_is_placed_reads_the_members_once(monkeypatch: pytest.MonkeyPatch) -> None:
     replicas = _replicas()
     placing.join(replicas, _member(0))
     for number in range(3):
         placing.set_copies(replicas, f"{PHEXT}-{number}", 1)
-    read: list[str] = []
+    read: list[list[str]] = []
 
-    def noted(text: str) -> tuple[Member | None, list[str]]:
-        read.append(text)
-        return read_member(text)
+    def noted(texts: Iterable[str]) -> tuple[dict[bytes, Member], list[str]]:
+        read.append(list(texts))
+        return table_of(read[-1])
 
-    monkeypatch.setattr(members, "read_member", noted)
-    follower = _looked(replicas)
-    assert len(follower.placements) == 3
-    assert len(read) == 1
+    monkeypatch.setattr(placing, "table_of", noted)
+    assert len(_looked(replicas).placements) == 3
+    assert read == [[_member(0).to_text()]]
 
 
 def test_what_is_asked_for_and_cannot_be_is_told_also_of_what_everybody_holds() -> None:
