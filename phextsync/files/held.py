@@ -6,16 +6,17 @@ whatever comes after: a program that changes the file changes its marks, no cloc
 a data folder that is put back touches neither. What cannot be read says nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
+from itertools import islice
 from typing import Final
 
 import cbor2
 
 from phextsync.errors import DirectoryError
 from phextsync.files.reading import File
-from phextsync.files.records import Mark, Records, digest_of
+from phextsync.files.records import Mark, Record, Records, digest_of
 from phextsync.files.root import Root
 from phextsync.files.todo import Runner
 from phextsync.index import Coordinate
@@ -24,6 +25,7 @@ HELD_FILE: Final = ".phextsync-held"
 NOTE_S: Final = 30.0
 """How often it is noted, at most."""
 
+_AT_ONCE: Final = 256
 _DIGEST_BYTES: Final = 8
 _BYTES_MAX: Final = 64 << 20
 
@@ -85,23 +87,38 @@ class Held:
         if (due := self.next_due) is None or now < due:
             return
         self._noted_at = now
-        if not (holders := self._holders()):
-            return
         changes = self._records.changes
-        body = cbor2.dumps([sorted(holders), b"".join(self._digests())])
+        holders, digests = await self._found()
+        if not holders:
+            return
+        body = cbor2.dumps([sorted(holders), digests])
         try:
             await self._run(self._root.write_beside, HELD_FILE, _checked(body) + body)
         except (OSError, DirectoryError):
             return  # as where nothing can be written
         self._changes = changes
 
-    def _digests(self) -> Iterator[bytes]:
-        for coordinate in self._records:
-            record = self._records.get(coordinate)
-            if record is None or record.mark is None or not record.digest:
-                continue
-            if record.fingerprint and record.fingerprint == self._fingerprint(coordinate):
-                yield _digest(record.path, record.mark, record.digest)
+    async def _found(self) -> tuple[set[bytes], bytes]:
+        """Return who has files as they lie there, and the digests of these. In portions: others get
+        their turns in between."""
+        holders, digests = self._holders(), list[bytes]()
+        coordinates = iter(list(self._records))
+        while holders and (some := list(islice(coordinates, _AT_ONCE))):
+            holders &= self._holders()  # at the moment at which the files are looked at
+            files = [(r.path, r.mark, r.digest) for c in some if (r := self._even(c)) and r.mark]
+            digests.append(await self._run(_digests_of, files))
+        return holders, b"".join(digests)
+
+    def _even(self, coordinate: Coordinate) -> Record | None:
+        """Return the record of a file that has the text of its scroll."""
+        record = self._records.get(coordinate)
+        if record is None or not record.digest or not record.fingerprint:
+            return None
+        return record if record.fingerprint == self._fingerprint(coordinate) else None
+
+
+def _digests_of(files: Iterable[tuple[str, Mark, bytes]]) -> bytes:
+    return b"".join(_digest(*file) for file in files)
 
 
 def _digest(path: str, mark: Mark, text: bytes) -> bytes:
