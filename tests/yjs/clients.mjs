@@ -44,7 +44,10 @@ class Client {
       websocketProvider: socket, name, document: this.doc, token: token ?? '',
       onSynced: () => this.wake(),
       onAuthenticationFailed: ({ reason }) => { this.closed = { code: 4403, reason }; this.wake() },
-      onClose: ({ event }) => { if (event.code !== 1006) this.closed ??= event; this.wake() }
+      onClose: ({ event: { code, reason } }) => { // without a reason it is the client's own doing
+        if (reason) this.closed ??= { code, reason }
+        this.wake()
+      }
     })
     this.unsynced = this.provider.unsyncedChanges
     this.provider.on('unsyncedChanges', (told) => { // version 2 tells the number alone
