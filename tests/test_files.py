@@ -17,6 +17,7 @@ from phextsync.files.absences import GRACE_S, GUARD_NAMES
 from phextsync.files.directory import BACKUPS
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.markers import MARKER_FILE
+from phextsync.files.merging import Merging
 from phextsync.files.paths import Abilities
 from phextsync.files.problems import RETRY_MAX_S
 from phextsync.index import Coordinate
@@ -532,6 +533,26 @@ def test_texts_that_machines_began_apart_are_kept_aside_by_each(
     mesh.machines[0].disk.put("n.md", mesh.machines[0].disk.files()["n.md"] + "d\n")
     mesh.settle()
     assert len(_kept_aside(mesh.machines[1])) == 1  # they agree from then on
+
+
+def test_what_was_begun_apart_is_looked_for_once_a_change(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes as long as the scroll has been written."""
+    one, two = mesh.machines
+    one.disk.put("n.md", "a\n")
+    mesh.settle()
+    looked: list[Coordinate] = []
+    roots = Merging.roots
+
+    def noted(merging: Merging, coordinate: Coordinate) -> tuple[int, ...]:
+        looked.append(coordinate)
+        return roots(merging, coordinate)
+
+    monkeypatch.setattr(Merging, "roots", noted)
+    two.disk.put("n.md", "a\nb\n")
+    mesh.settle()
+    assert looked == [_place(one, "n.md")]
 
 
 def test_what_machines_began_apart_waits_where_it_cannot_be_kept_aside(mesh: Mesh) -> None:

@@ -176,16 +176,11 @@ class Merging:
         state = self._replica.difference(coordinate, EMPTY_VERSION)
         return () if state is None else tuple(filter(is_import, root_clients(state)))
 
-    def has_twins(self, coordinate: Coordinate, record: Record) -> bool:
-        """Whether a scroll holds what other machines began apart, and is not joined yet."""
-        return bool(record.roots) and not set(self.roots(coordinate)) <= set(record.roots)
-
-    def join_twins(self, coordinate: Coordinate, record: Record, base: str) -> tuple[int, ...]:
-        """Make one text of what two machines began apart: see `twins`. Return the imports that are
-        known from then on."""
-        if not record.roots or self._replica.get(coordinate, "") == base:
-            return record.roots
-        roots = self.roots(coordinate)
+    def join_twins(
+        self, coordinate: Coordinate, record: Record, base: str, roots: tuple[int, ...]
+    ) -> None:
+        """Make one text of what two machines began apart, by `roots` as they are now: see
+        `twins`."""
         new = set(roots) - set(record.roots)
         if new:
             glued = self._twins(coordinate, record.roots, new, base).glued()
@@ -196,7 +191,6 @@ class Merging:
                 doubled = self._twins(coordinate, record.roots, new, base).doubled()
                 if doubled:
                     self._replica.splice(coordinate, doubled)
-        return roots
 
     def _twins(
         self, coordinate: Coordinate, known: Collection[int], new: Collection[int], base: str

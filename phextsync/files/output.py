@@ -85,10 +85,11 @@ class Output:
         """Make files what their scrolls are."""
         for _ in range(_PASSES_MAX):
             await self._set_marks(ready, now)
-            for coordinate, trouble in (await self._safekeeping.keep_begun_apart(ready)).items():
+            roots, troubles = await self._safekeeping.keep_begun_apart(ready)
+            for coordinate, trouble in troubles.items():
                 del ready[coordinate]
                 self._problems.note(self._path_of(coordinate), trouble.reason, now, is_retried=True)
-            moves, writes = self._plan(ready, now)
+            moves, writes = self._plan(ready, roots, now)
             if not moves and not writes:
                 return
             await self.tidy()
@@ -143,7 +144,10 @@ class Output:
                 self._problems.note(record.path, outcome.reason, now, is_retried=True)
 
     def _plan(
-        self, ready: Mapping[Coordinate, File | None], now: float
+        self,
+        ready: Mapping[Coordinate, File | None],
+        roots: Mapping[Coordinate, tuple[int, ...]],
+        now: float,
     ) -> tuple[dict[Coordinate, tuple[File, str]], list[Write]]:
         """Decide which files have to move, and which to be written or removed."""
         moves: dict[Coordinate, tuple[File, str]] = {}
@@ -164,13 +168,18 @@ class Output:
                 if file is not None and record is not None and wanted != record.path:
                     moves[coordinate] = file, wanted
                     continue
-                write = self._write_of(coordinate, file, wanted, now)
+                write = self._write_of(coordinate, file, wanted, roots.get(coordinate), now)
                 if write is not None:
                     writes.append(write)
         return moves, writes
 
     def _write_of(
-        self, coordinate: Coordinate, file: File | None, path: str, now: float
+        self,
+        coordinate: Coordinate,
+        file: File | None,
+        path: str,
+        roots: tuple[int, ...] | None,
+        now: float,
     ) -> Write | None:
         """Return what has to be written for a file to be what its scroll is, None when it is."""
         record = self._records.get(coordinate)
@@ -180,20 +189,7 @@ class Output:
         if is_list and may_write:
             self._merging.order_entries(coordinate, path)
         elif file is not None and record is not None and record.digest and may_write:
-            roots = self._merging.join_twins(coordinate, record, file.text)
-            is_joined = roots == record.roots  # before this round, all that was begun apart
-            if not is_joined:
-                record = replace(record, roots=roots)
-                self._records.keep(coordinate, record)
-            shared = self._unseen.before(coordinate)
-            if shared is not None and self._unseen.may_be_unknown(coordinate):
-                self._merging.end_lines(coordinate, path, shared, file.text)
-                self._merging.part_words(coordinate, path, shared, file.text)
-            # Of what is joined now each line is there as often as one had it.
-            if is_joined and shared is not None and self._unseen.was_unknown(coordinate):
-                self._merging.join_alike(coordinate, path, shared, file.text)
-            if shared is not None:
-                self._merging.tidy(coordinate, path, shared, file.text)
+            record = self._join(coordinate, path, record, file.text, roots)
         text = self._directory.preset.as_scroll(path, self._replica.get(coordinate, ""))
         line = self._naming.map.line_at(coordinate)
         self._compare_with_elsewhere(coordinate, path, mine, text)
@@ -215,6 +211,32 @@ class Output:
         self.last_merge_s = now
         marks = "" if line is None else line.marks
         return Write(coordinate, path, text, marks, file, is_read_only=not may_write)
+
+    def _join(
+        self,
+        coordinate: Coordinate,
+        path: str,
+        record: Record,
+        mine: str,
+        roots: tuple[int, ...] | None,
+    ) -> Record:
+        """Let a scroll say once, and in words of its own, what was done apart here, to a file that
+        holds `mine`, and elsewhere. Return what is remembered of the file then."""
+        is_joined = roots in (None, record.roots)  # before this round, all that was begun apart
+        if roots is not None and not is_joined:
+            self._merging.join_twins(coordinate, record, mine, roots)
+            record = replace(record, roots=roots)
+            self._records.keep(coordinate, record)
+        shared = self._unseen.before(coordinate)
+        if shared is not None and self._unseen.may_be_unknown(coordinate):
+            self._merging.end_lines(coordinate, path, shared, mine)
+            self._merging.part_words(coordinate, path, shared, mine)
+        # Of what is joined now each line is there as often as one had it.
+        if is_joined and shared is not None and self._unseen.was_unknown(coordinate):
+            self._merging.join_alike(coordinate, path, shared, mine)
+        if shared is not None:
+            self._merging.tidy(coordinate, path, shared, mine)
+        return record
 
     async def _move_all(
         self,

@@ -1,12 +1,12 @@
 """Safekeeping: what the disk has to have before what was done to files is done to their scrolls."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from phextsync.files.directory import Directory
 from phextsync.files.merging import Merging
 from phextsync.files.reading import File, Found, Trouble, why
-from phextsync.files.records import Record, Records, digest_of
+from phextsync.files.records import Records, digest_of
 from phextsync.files.todo import Runner
 from phextsync.index import Coordinate
 from phextsync.replica.replica import Replica
@@ -67,18 +67,23 @@ class Safekeeping:
 
     async def keep_begun_apart(
         self, ready: Mapping[Coordinate, File | None]
-    ) -> dict[Coordinate, Trouble]:
+    ) -> tuple[dict[Coordinate, tuple[int, ...]], dict[Coordinate, Trouble]]:
         """The same for files that machines began apart, of which scrolls hold the text of each by
-        now. Return what keeps which files from being kept."""
+        now. Return what was begun apart of those that differ from their scrolls, as imports, and
+        what keeps which files from being kept."""
         kept: dict[Coordinate, Found] = {}
-        while due := {
-            c: (record.path, file)
-            for c, file in ready.items()
-            if c not in kept and file is not None and (record := self._begun_apart(c, file))
-        }:
-            for coordinate, (path, file) in due.items():
-                kept[coordinate] = await self._kept(coordinate, path, file)
-        return {c: found for c, found in kept.items() if isinstance(found, Trouble)}
+        while True:
+            roots = {
+                c: self._merging.roots(c) for c, file in ready.items() if self._differs(c, file)
+            }
+            due = [c for c in roots if c not in kept and self._begun_apart(c, roots[c])]
+            if not due:
+                return roots, {c: each for c, each in kept.items() if isinstance(each, Trouble)}
+            for coordinate in due:
+                record, file = self._records.get(coordinate), ready[coordinate]
+                assert record is not None
+                assert file is not None
+                kept[coordinate] = await self._kept(coordinate, record.path, file)
 
     def _is_new(self, coordinate: Coordinate, file: Found) -> bool:
         """Whether a file is about to be merged with a scroll it never agreed with."""
@@ -88,13 +93,16 @@ class Safekeeping:
         others = self._replica.get(coordinate, "") not in ("", file.text)
         return others and self._may_write(coordinate)  # or it is merged with nothing
 
-    def _begun_apart(self, coordinate: Coordinate, file: File) -> Record | None:
-        """Return the record of a file if its scroll holds what others began without it."""
+    def _differs(self, coordinate: Coordinate, file: File | None) -> bool:
+        """Whether a file that was imported is about to be made what its scroll is."""
         record = self._records.get(coordinate)
-        if record is None or not record.digest or self._replica.get(coordinate, "") == file.text:
-            return None
-        is_met = self._may_write(coordinate) and self._merging.has_twins(coordinate, record)
-        return record if is_met else None
+        if file is None or record is None or not record.digest or not record.roots:
+            return False
+        return self._may_write(coordinate) and self._replica.get(coordinate, "") != file.text
+
+    def _begun_apart(self, coordinate: Coordinate, roots: Collection[int]) -> bool:
+        record = self._records.get(coordinate)
+        return record is not None and not set(roots) <= set(record.roots)
 
     async def _kept(self, coordinate: Coordinate, path: str, file: Found) -> Found:
         assert isinstance(file, File)
