@@ -159,18 +159,20 @@ async def test_a_client_that_takes_nothing_is_left(autojump_clock: MockClock) ->
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("is_socket", [True, False])
+@pytest.mark.parametrize("kind", ["bytes", "text", "response"])
 async def test_clients_that_take_nothing_of_large_answers_hold_a_bound(
-    autojump_clock: MockClock, is_socket: bool
+    autojump_clock: MockClock, kind: str
 ) -> None:
-    large, small, answers = b"x" * 100_000, b"y" * 100, ByteBudget(150_000, 200, "answers")
+    is_socket = kind != "response"
+    large, small, answers = "😀".encode() * 25_000, b"y" * 100, ByteBudget(150_000, 200, "answers")
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         data = small if scope["path"] == "/small" else large
         if is_socket:
             await send({"type": "websocket.accept"})
-            await send({"type": "websocket.send", "bytes": data})
+            said = {"text": data.decode()} if kind == "text" else {"bytes": data}
+            await send({"type": "websocket.send", **said})
             await receive()
         else:
             await Response(data)(scope, receive, send)

@@ -110,7 +110,7 @@ class WebSocketStream:
         if self._closed is not None:
             raise trio.BrokenResourceError("the web socket is closed")
         try:
-            with self._said.holding(len(data)):
+            with self._said.holding(len(data.encode()) if isinstance(data, str) else len(data)):
                 if isinstance(data, str):
                     await self._send(TextMessage(data=data))
                 else:
