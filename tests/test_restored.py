@@ -319,6 +319,21 @@ def _runs_of(machine: Machine) -> str:
     return str(Runs(machine.peer.replicas, bytes(8), str))
 
 
+def _ends_at(mesh: Mesh, number: int) -> bool:
+    """Let the first machine work until it asks its files for the `number`th time, end there and
+    start again. Return whether it asked so often."""
+    one = mesh.machines[0]
+    at_call = _AtCall(one, number, _end)
+    try:
+        one.work()
+    except KeyboardInterrupt:
+        one.files.end()
+    _allow(one)
+    mesh.network.crash(0)
+    one.start()
+    return at_call.calls >= number
+
+
 def test_a_node_that_ends_at_any_moment_of_its_start_has_no_earlier_folder(mesh: Mesh) -> None:
     one = mesh.machines[0]
     one.disk.put("n.md", _LINES)
@@ -326,15 +341,7 @@ def test_a_node_that_ends_at_any_moment_of_its_start_has_no_earlier_folder(mesh:
     for number in range(1, 40):
         mesh.network.crash(0)
         one.start()
-        at_call = _AtCall(one, number, _end)
-        try:
-            one.work()
-        except KeyboardInterrupt:
-            one.files.end()
-        is_over = at_call.calls < number
-        _allow(one)
-        mesh.network.crash(0)
-        one.start()
+        is_over = not _ends_at(mesh, number)
         one.work()
         assert not one.problem
         if is_over:
@@ -364,19 +371,12 @@ def test_a_node_that_ends_while_an_earlier_folder_is_taken_up_goes_on_with_that(
         assert "earlier" in one.problem
         mesh.network.link_all()
         mesh.network.run(2)
-        at_call = _AtCall(one, number, _end)
-        try:
-            one.work()
-        except KeyboardInterrupt:
-            one.files.end()
-        _allow(one)
-        mesh.network.crash(0)
-        one.start()
+        is_over = not _ends_at(mesh, number)
         assert mesh.settle(8) == {
             "n.md": f"n.md\n{younger}",
             "there-2.md": f"there.md\n{_LINES}",
         }, number
-        if at_call.calls < number:
+        if is_over:
             break
     else:
         pytest.fail("expected fewer calls")
@@ -481,16 +481,9 @@ def test_a_node_that_ends_while_what_others_had_is_taken_up_goes_on_with_that() 
         assert "earlier" in one.problem
         mesh.network.link_all()
         mesh.network.run(2)
-        at_call = _AtCall(one, number, _end)
-        try:
-            one.work()
-        except KeyboardInterrupt:
-            one.files.end()
-        _allow(one)
-        mesh.network.crash(0)
-        one.start()
+        is_over = not _ends_at(mesh, number)
         assert mesh.settle(8) == {"n.md": f"{_LINES}of two\n"}, number
-        if at_call.calls < number:
+        if is_over:
             break
     else:
         pytest.fail("expected fewer calls")
