@@ -36,6 +36,7 @@ from phextsync.sync.messages import (
     Presence,
     Prune,
     Refused,
+    Regrouped,
     Summary,
     Survey,
     Surveyed,
@@ -203,6 +204,7 @@ def _messages(peer_id: bytes) -> list[Message]:
         Live(PHEXT, ((_A, update, 0),)),
         Presence((Notice(b"m" * 16, b"i" * 16, 1, 1000, "m", (("load", 1),)),)),
         Neighbours((b"m" * 16,)),
+        Regrouped((b"m" * 16,), (b"n" * 16,)),
         Leave(PHEXT, 1, (EVERYTHING,)),
         Keep(PHEXT, 1, (EVERYTHING,)),
         *(

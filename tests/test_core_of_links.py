@@ -31,6 +31,7 @@ from phextsync.sync.listener import Listener
 from phextsync.sync.messages import (
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
+    REGROUPED_MINOR,
     Compare,
     Entry,
     Graft,
@@ -41,6 +42,7 @@ from phextsync.sync.messages import (
     PhextSummary,
     Prune,
     Refused,
+    Regrouped,
     ScrollId,
     Summary,
 )
@@ -452,8 +454,39 @@ def test_neighbours_are_told_to_those_who_may_know_everything() -> None:
     carl = parts.equal(3, _CARL, permissions=_READER)
     told = [link.has_neighbours_to_tell for link in (anna, bert, carl)]
     assert told == [True, True, False]
-    assert parts.relay.neighbours_for(anna).node_ids == (_BERT, _CARL)
+    assert parts.relay.neighbours_for(anna) == Neighbours((_BERT, _CARL))
     assert not anna.has_neighbours_to_tell
+
+
+def test_of_neighbours_that_were_told_of_only_what_is_other_now_is_told() -> None:
+    parts = Parts()
+    anna, old = parts.equal(1, _ANNA), parts.equal(2, _BERT)
+    assert old.hello is not None
+    old.hello = replace(old.hello, minor=REGROUPED_MINOR - 1)
+    others = [bytes([number]) * 16 for number in range(3, 7)]
+    for number, peer_id in enumerate(others[:3], 3):
+        parts.equal(number, peer_id)
+    assert parts.relay.neighbours_for(anna) == Neighbours((*others[:3], _BERT))
+    assert parts.relay.neighbours_for(old) == Neighbours((*others[:3], _ANNA))
+    parts.links.pop(3)
+    parts.equal(6, others[3])
+    assert parts.relay.neighbours_for(anna) == Regrouped((others[0],), (others[3],))
+    assert parts.relay.neighbours_for(old) == Neighbours((*others[1:], _ANNA))
+
+
+def test_a_peer_that_tells_what_is_other_has_the_neighbours_that_it_would_tell() -> None:
+    parts = Parts(Limits(neighbours_max=2))
+    link = parts.equal(1, _ANNA)
+    parts.relay.receive(link, Neighbours((_BERT, _OURS)))
+    parts.relay.receive(link, Regrouped((), (_CARL,)))
+    assert link.lazy.neighbours == {_BERT, _CARL}
+    link.lazy.leave(0.0, _SCROLL)
+    link.comparisons.due.clear()
+    parts.relay.receive(link, Regrouped((_BERT, _ANNA), ()))
+    assert link.lazy.neighbours == {_CARL}
+    assert _PHEXT in link.comparisons.due
+    with pytest.raises(ProtocolError, match="expected at most 2 neighbours, found 3"):
+        parts.relay.receive(link, Regrouped((), (b"d" * 16, b"e" * 16)))
 
 
 def test_an_edit_of_a_guest_goes_to_each_holder_and_not_by_the_tree() -> None:
@@ -489,7 +522,7 @@ def test_in_a_large_mesh_links_that_come_and_go_are_told_of_once_and_not_when_no
 ):
     parts = Parts()
     anna = parts.equal(1, _ANNA)
-    assert parts.relay.neighbours_for(anna).node_ids == ()
+    assert parts.relay.neighbours_for(anna) == Neighbours(())
     parts.shared.tree.is_grown = True
     bert = parts.equal(2, _BERT)
     parts.equal(3, _CARL)
@@ -497,7 +530,7 @@ def test_in_a_large_mesh_links_that_come_and_go_are_told_of_once_and_not_when_no
     parts.relay.tick(0.4)
     assert not anna.has_neighbours_to_tell
     parts.relay.tick(0.5)
-    assert parts.relay.neighbours_for(anna).node_ids == (_BERT, _CARL)
+    assert parts.relay.neighbours_for(anna) == Neighbours((_BERT, _CARL))
     bert.goodbye = "it passes"
     parts.relay.links_changed()
     bert.goodbye = None

@@ -46,6 +46,7 @@ from phextsync.sync.messages import (
     Presence,
     Prune,
     Refused,
+    Regrouped,
     Summary,
     Survey,
     Surveyed,
@@ -189,6 +190,9 @@ _KINDS: tuple[st.SearchStrategy[Message], ...] = (
     st.builds(Goodbye, _names),
     st.builds(Presence, st.lists(_notices, max_size=3).map(tuple)),
     st.builds(Neighbours, st.lists(_ids, max_size=3).map(tuple)),
+    st.builds(
+        Regrouped, st.lists(_ids, max_size=3).map(tuple), st.lists(_ids, max_size=3).map(tuple)
+    ),
     st.builds(Have, _update_ids),
     st.builds(Graft, _update_ids),
     st.builds(Prune),

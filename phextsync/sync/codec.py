@@ -47,6 +47,7 @@ from phextsync.sync.messages import (
     Presence,
     Prune,
     Refused,
+    Regrouped,
     Summary,
     Survey,
     Surveyed,
@@ -343,6 +344,16 @@ def _read_neighbours(fields: Fields) -> Neighbours:
     return Neighbours(_read_packed(fields, NODE_ID_BYTES, fields.limits.neighbours_max))
 
 
+def _write_regrouped(message: Regrouped) -> list[object]:
+    return [b"".join(message.gone), b"".join(message.come)]
+
+
+def _read_regrouped(fields: Fields) -> Regrouped:
+    count_max = fields.limits.neighbours_max
+    gone = _read_packed(fields, NODE_ID_BYTES, count_max)
+    return Regrouped(gone, _read_packed(fields, NODE_ID_BYTES, count_max))
+
+
 def _read_packed(fields: Fields, size: int, count_max: int) -> tuple[bytes, ...]:
     """Read ids that stand one after the other."""
     packed = fields.octets(size * count_max)
@@ -434,6 +445,7 @@ KINDS: Final = (
     _kind("watch", Watch, questions.write_watch, questions.read_watch),
     _kind("changed", Changed, questions.write_changed, questions.read_changed),
     _kind("had", Had, _write_had, _read_had),
+    _kind("regrouped", Regrouped, _write_regrouped, _read_regrouped),
 )
 """In the order of their numbers."""
 

@@ -80,7 +80,7 @@ class Link:
         self.is_finished = False
         self.is_silent = False
         self.has_neighbours_to_tell = False
-        self.neighbours_told: tuple[bytes, ...] | None = None
+        self.neighbours_told: frozenset[bytes] | None = None
         self.presences: Mapping[Life, None] = {}
         self.ready = partial(shared.listener.on_ready, number)
         self.edited = partial(shared.listener.on_edit, number)

@@ -9,7 +9,7 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.sync.limits import Limits
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 7
+PROTOCOL_MINOR: Final = 8
 
 PRESENCE_MINOR: Final = 1
 """The minor version from which on a node understands `Presence`."""
@@ -38,6 +38,9 @@ OLD_LEFT_S_MAX: Final = 300
 
 HAD_MINOR: Final = 7
 """The minor version from which on a node understands `Had`."""
+
+REGROUPED_MINOR: Final = 8
+"""The minor version from which on a node understands `Regrouped`."""
 
 TIME_MS_MAX: Final = 1 << 62
 """The clock of a hello and what is counted from there are below it."""
@@ -223,6 +226,15 @@ class Neighbours:
     it themselves. It takes the place of what was told before."""
 
     node_ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Regrouped:
+    """What is other than the sender last told of its `Neighbours`: whom it is no longer linked
+    with, and whom it is now."""
+
+    gone: tuple[bytes, ...]
+    come: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +444,7 @@ Message: TypeAlias = (
     | Watch
     | Changed
     | Had
+    | Regrouped
 )
 
 

@@ -6,18 +6,28 @@ a tree (`Tree`), if most hold it. What a comparison brought is not relayed: the 
 compared again shortly after.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from math import inf
 from typing import Final, assert_never
 
+from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.ranges import intersection
 from phextsync.replica.listener import NewUpdate
 from phextsync.sync.branch import update_id
 from phextsync.sync.late import Late
 from phextsync.sync.link import Link, Shared
-from phextsync.sync.messages import NEIGHBOURS_MINOR, Graft, Have, Neighbours, Prune, UpdateId
+from phextsync.sync.messages import (
+    NEIGHBOURS_MINOR,
+    REGROUPED_MINOR,
+    Graft,
+    Have,
+    Neighbours,
+    Prune,
+    Regrouped,
+    UpdateId,
+)
 from phextsync.sync.news import News, Sources
 
 _ASKED_DELAYS: Final = 5  # of a comparison: for so long after a question another may come
@@ -276,11 +286,13 @@ class Relay:
 
     # -- what peers say --------------------------------------------------------------------
 
-    def receive(self, link: Link, message: Neighbours | Have | Graft | Prune) -> None:
+    def receive(self, link: Link, message: Neighbours | Regrouped | Have | Graft | Prune) -> None:
         """A peer tells what it has of others, or how it wants to be told."""
         match message:
             case Neighbours(node_ids):
                 self.meet_neighbours(link, node_ids)
+            case Regrouped(gone, come):
+                self._meet_regrouped(link, gone, come)
             case Have(ids):
                 self._tree.hear(link.number, ids)
             case Graft(ids):
@@ -303,24 +315,44 @@ class Relay:
     def _tell_neighbours(self) -> None:
         """Tell peers that may know everything whom we are linked with, unless they know it."""
         self._tells_at = inf
+        linked = self._linked()
         for link in self._links.values():
             understands = link.hello is not None and link.hello.minor >= NEIGHBOURS_MINOR
             may_know = understands and link.is_ready and link.permissions.reads_everything
-            if may_know and self._beside(link) != link.neighbours_told:
+            if may_know and self._beside(link, linked) != link.neighbours_told:
                 link.has_neighbours_to_tell = True
                 link.ready()
 
-    def neighbours_for(self, link: Link) -> Neighbours:
-        """Return whom we are linked with besides the peer of a link."""
+    def neighbours_for(self, link: Link) -> Neighbours | Regrouped:
+        """Return whom we are linked with besides the peer of a link, or what of that the peer does
+        not know yet."""
+        assert link.hello is not None
         link.has_neighbours_to_tell = False
-        link.neighbours_told = beside = self._beside(link)
-        return Neighbours(beside)
+        told, beside = link.neighbours_told, self._beside(link, self._linked())
+        link.neighbours_told = beside
+        if told is not None and link.hello.minor >= REGROUPED_MINOR:
+            gone, come = told - beside, beside - told
+            if len(gone) + len(come) < len(beside):
+                return Regrouped(tuple(sorted(gone)), tuple(sorted(come)))
+        return Neighbours(tuple(sorted(beside)))
 
-    def _beside(self, link: Link) -> tuple[bytes, ...]:
-        others = {other.peer_id for other in self._links.values() if other.is_ready}
-        return tuple(sorted(others - {link.peer_id})[: self._limits.neighbours_max])
+    def _linked(self) -> frozenset[bytes]:
+        return frozenset(link.peer_id for link in self._links.values() if link.is_ready)
 
-    def meet_neighbours(self, link: Link, node_ids: tuple[bytes, ...]) -> None:
+    def _beside(self, link: Link, linked: frozenset[bytes]) -> frozenset[bytes]:
+        """Return of those with whom we are linked whom the peer of a link is told of."""
+        others, most = linked - {link.peer_id}, self._limits.neighbours_max
+        return others if len(others) <= most else frozenset(sorted(others)[:most])
+
+    def _meet_regrouped(self, link: Link, gone: tuple[bytes, ...], come: tuple[bytes, ...]) -> None:
+        """A peer tells what is other than it told before."""
+        neighbours = link.lazy.neighbours.difference(gone).union(come)
+        most = self._limits.neighbours_max
+        if len(neighbours) > most:
+            raise ProtocolError(f"expected at most {most} neighbours, found {len(neighbours)}")
+        self.meet_neighbours(link, neighbours)
+
+    def meet_neighbours(self, link: Link, node_ids: Iterable[bytes]) -> None:
         """A peer tells whom it is linked with: compare soon if it has lost one."""
         if link.lazy.meet(node_id for node_id in node_ids if node_id != self._replicas.node_id):
             self.compare_left(link)

@@ -69,6 +69,7 @@ from phextsync.sync.messages import (
     Presence,
     Prune,
     Refused,
+    Regrouped,
     ScrollId,
     Summary,
     Survey,
@@ -399,7 +400,7 @@ class Synchronizer:
                 link.versions.receive_conflict((phext, coordinate), theirs)
             case Presence(notices):
                 self.presence.receive(self._clock.now, link.number, notices)
-            case Neighbours() | Have() | Graft() | Prune():
+            case Neighbours() | Regrouped() | Have() | Graft() | Prune():
                 self._relay.receive(link, message)
                 self._listener.on_progress()
             case Leave() | Keep():

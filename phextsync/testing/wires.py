@@ -16,17 +16,20 @@ from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
     ASK_MINOR,
     FETCH_MINOR,
+    HAD_MINOR,
     HOLDING_MINOR,
     LIVE_MINOR,
     NEIGHBOURS_MINOR,
     PRESENCE_MINOR,
     PROTOCOL_MINOR,
+    REGROUPED_MINOR,
     TREE_MINOR,
     Ask,
     Changed,
     Fetch,
     Fetched,
     Graft,
+    Had,
     Have,
     Hello,
     Keep,
@@ -37,6 +40,7 @@ from phextsync.sync.messages import (
     Ping,
     Presence,
     Prune,
+    Regrouped,
     Survey,
     Surveyed,
     Told,
@@ -67,6 +71,8 @@ _SINCE: Final = (
     (FETCH_MINOR, (Fetch, Fetched, Survey, Surveyed)),
     (TREE_MINOR, (Have, Graft, Prune)),
     (ASK_MINOR, (Ask, Told, Watch, Changed)),
+    (HAD_MINOR, (Had,)),
+    (REGROUPED_MINOR, (Regrouped,)),
 )
 """Which messages nodes of an older minor version do not know."""
 _BACKLOG_MAX: Final = 2048
