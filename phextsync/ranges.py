@@ -1,11 +1,17 @@
-"""Sets of ranges: what several hold, share, and lack."""
+"""Ranges as they are stored, and sets of them: what several hold, share, and lack."""
 
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 
 Ranges: TypeAlias = tuple[CoordinateRange, ...]
+
+
+def stored_range(text: str) -> CoordinateRange:
+    """Return a range as a file or a line has it: there `..`, which nobody may ask for, is
+    everything. CoordinateError when it is none."""
+    return EVERYTHING if text.strip() == ".." else CoordinateRange.parse(text)
 
 
 def union(*sources: Iterable[CoordinateRange]) -> Ranges:

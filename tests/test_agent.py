@@ -328,6 +328,7 @@ def test_errors_and_empty_answers_say_what_to_do_next(tmp_path: Path) -> None:
             "append", coordinate="1.1", text="x"
         )
         assert "LOWER..UPPER" in await error("list", range="all")
+        assert "'*' is everything" in await error("list", range="..")
         assert "outside of the 10 characters" in await error("read", coordinate=_A, offset=10)
         assert "Read it and copy the text exactly" in await error(
             "replace", coordinate=_A, old="beer", new="x"

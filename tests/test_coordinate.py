@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from phextsync.errors import CoordinateError
 from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateRange
+from phextsync.ranges import stored_range
 from tests.strategies import coordinates, near_coordinates, ranges
 
 _any = near_coordinates | coordinates
@@ -179,12 +180,20 @@ def test_a_prefix_holds_what_begins_with_it(coordinate: Coordinate, size: int) -
 
 
 def test_everything_is_everything() -> None:
-    assert CoordinateRange.parse("*") == CoordinateRange.parse("..") == EVERYTHING
+    assert CoordinateRange.parse("*") == EVERYTHING
     assert EVERYTHING.is_everything
     assert not CoordinateRange.parse("1.*").is_everything
     assert (str(EVERYTHING), str(CoordinateRange.parse("2.*.*/*.*.*/*.*.*"))) == ("*", "2.*")
     assert CoordinateRange.parse("999.*").upper is None
     assert CoordinateRange.of(Coordinate(*[999] * 9)).upper is None
+
+
+@pytest.mark.parametrize("text", ["..", " .. ", ".. "])
+def test_nobody_asks_for_everything_by_two_ends_that_are_missing(text: str) -> None:
+    with pytest.raises(CoordinateError, match=r"^expected a coordinate before or behind .*, found"):
+        CoordinateRange.parse(text)
+    assert stored_range(text) == stored_range("*") == EVERYTHING
+    assert str(stored_range("1.1.1/1.1.1/1.1.2..")) == "1.1.1/1.1.1/1.1.2.."
 
 
 @pytest.mark.parametrize(

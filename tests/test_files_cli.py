@@ -337,6 +337,12 @@ def test_a_directory_is_bound_by_a_preset_to_the_range_of_that(user: _User) -> N
     assert BindingStore(user.data).bindings()[0].range == CoordinateRange.parse("5.*")
 
 
+def test_a_binding_that_was_kept_without_ends_is_one_to_everything(user: _User) -> None:
+    kept = BindingStore(user.data)
+    kept.path.write_text(kept.path.read_text().replace('"7.*"', '".."'))
+    assert kept.bindings()[0].range.is_everything
+
+
 # -- how it stands -----------------------------------------------------------------------------
 
 

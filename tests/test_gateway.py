@@ -112,6 +112,13 @@ async def test_a_browser_makes_no_page_of_a_text(target: str, tmp_path: Path) ->
         assert b"nosniff" not in await _ask(port, _closing(f"GET {target} HTTP/1.1"))
 
 
+async def test_changes_of_a_range_without_ends_are_not_those_of_everything(tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (_, port):
+        told = await _ask(port, _closing("GET /events?p=n&range=.. HTTP/1.1"))
+        assert told.startswith(b"HTTP/1.1 400 ")
+        assert told.endswith(b"found '..'; '*' is everything")
+
+
 async def test_many_requests_share_a_connection_even_unawaited(tmp_path: Path) -> None:
     async with (
         _serving(tmp_path) as (_, port),

@@ -299,6 +299,10 @@ def test_what_is_no_grant_allows_nothing_and_other_names_restrict_nothing() -> N
     assert Permissions.from_uris(["https://example.org/", "mailto:a@b"]) == UNRESTRICTED
 
 
+def test_a_grant_without_ends_is_one_for_everything() -> None:
+    assert Permissions.from_uris(["phext:?write=.."]) == UNRESTRICTED
+
+
 def test_an_authority_answers_a_request_that_its_key_has_signed(tmp_path: Path) -> None:
     authority = Authority.generate(b"a" * 32)
     authority.save(tmp_path)

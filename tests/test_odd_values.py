@@ -10,13 +10,18 @@ from typer.testing import CliRunner, Result
 
 from phextsync.boundaries import first
 from phextsync.cli.main import app
-from phextsync.errors import PhextsyncError
+from phextsync.errors import CoordinateError, PhextsyncError
 from sims.processes import make_folder
 from tests.test_data_folders import _GIVEN
 
 _ODD = ["nan", "9" * 40, "\udcff"]
 _LAST = {"up", "mcp", "watch", "editor", "measure"}  # until they are ended
 _TEXTS = {"text", "result", "why"}
+_RANGES = {
+    **{"bind": "at", "migrate git": "at", "hold": "ranges"},
+    **dict.fromkeys(("export", "history", "ls", "near", "place", "quarantine"), "range_"),
+    **dict.fromkeys(("search", "undelete", "undo", "where"), "range_"),
+}
 _COMMANDS = {
     **{name: given[0] for name, given in _GIVEN.items() if " --" not in name},
     "issue": ["issue", "here/old"],
@@ -94,3 +99,38 @@ def test_odd_values_are_taken_or_refused_in_a_line(name: str, folder: Path) -> N
                 assert "\n" not in str(cause), line
             elif result.exit_code == 1:
                 assert "phextsync: " in result.stderr, line
+
+
+@pytest.mark.parametrize("name", sorted(_RANGES))
+def test_a_range_of_two_variables_that_are_not_set_is_not_everything(
+    name: str, folder: Path
+) -> None:
+    (line,) = (line for parameter, line in _lines(name, "..") if parameter == _RANGES[name])
+    needed = {"history": ["--keep=1d"], "place": ["--everywhere"]}.get(name, [])
+    result = _run(folder, [*line[: len(name.split())], *needed, *line[len(name.split()) :]])
+    assert isinstance(result.exception, CoordinateError), line
+    assert str(result.exception).endswith("found '..'; '*' is everything")
+
+
+def test_each_argument_that_is_a_range_is_tried_without_ends() -> None:
+    named = {
+        name
+        for name, part in _PARTS.items()
+        for each in part.params
+        if each.name in ("range_", "ranges")
+    }
+    assert named - _LAST <= _RANGES.keys()
+
+
+@pytest.mark.parametrize("option", ["--read", "--write"])
+def test_no_certificate_is_for_everything_by_variables_that_are_not_set(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder, authority = tmp_path / "boss", f"--authority={tmp_path / 'authority'}"
+    assert _run(folder, ["init", "--administered", authority]).exit_code == 0
+    request = f"{tmp_path / 'request'}"
+    assert _run(tmp_path / "new", ["request", f"--out={request}"]).exit_code == 0
+    for line in (["invite"], ["issue", request]):
+        result = _run(folder, [*line, authority, f"{option}=.."])
+        assert isinstance(result.exception, CoordinateError), line

@@ -98,6 +98,13 @@ def _upper(range_: CoordinateRange) -> tuple[bool, Coordinate]:
     return (True, ORIGIN) if range_.upper is None else (False, range_.upper)
 
 
+def test_a_rule_without_ends_is_one_for_everything() -> None:
+    pinned = f"{'ab' * 16}"
+    assert read_policy(f"everywhere ..\npin .. {pinned}") == read_policy(
+        f"everywhere *\npin * {pinned}"
+    )
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_told(text: str) -> None:
     policy, problems = read_policy(text)

@@ -237,6 +237,7 @@ def test_lines_that_cannot_be_read_do_not_count() -> None:
     ]
     assert rules.clocks == {_AT: {7: 5}}
     assert read_rules(rules.to_text()) == rules
+    assert read_rules(f"hold .. {node}") == read_rules(f"hold * {node}")
 
 
 def test_rules_of_a_peer_that_cannot_be_end_no_node_and_make_no_phext() -> None:

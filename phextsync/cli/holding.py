@@ -32,7 +32,9 @@ def hold(
     context: typer.Context,
     ranges: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RANGE]...", help="Such as '1.5.*' or 2.1.1/1.1.1/1.1.1..3.*"),
+        typer.Argument(
+            metavar="[RANGE]...", help="Such as '1.5.*' or 2.1.1/1.1.1/1.1.1..3.1.1/1.1.1/1.1.1"
+        ),
     ] = None,
     data: Data = DATA,
     phext: Phext = PHEXT,

@@ -26,6 +26,7 @@ from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
 from phextsync.inserts import IdSet
 from phextsync.phext_names import is_phext_name, is_reserved
 from phextsync.prefixes import numbers_of
+from phextsync.ranges import stored_range
 from phextsync.replica.changes import is_stamp
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.taking_back import Writer
@@ -87,7 +88,7 @@ def read_rules(text: str) -> Rules:
                 case ["phext", *name], _:
                     rules.phext = min(rules.phext or " ".join(name), " ".join(name))
                 case ["hold", range_, who], _ if len(rules.held) < HELD_MAX:
-                    rules.held[Quarantined(CoordinateRange.parse(range_), _writer(who))] = None
+                    rules.held[Quarantined(stored_range(range_), _writer(who))] = None
                 case _, ["stands", place, client, clock]:
                     clocks = rules.clocks.setdefault(Coordinate.parse(place), {})
                     clocks[int(client)] = max(int(clock), clocks.get(int(client), 0))

@@ -21,7 +21,7 @@ from phextsync.files.records import Record, digest_of
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.phext_names import is_reserved
 from phextsync.plain_files import read_file
-from phextsync.ranges import holds
+from phextsync.ranges import holds, stored_range
 from phextsync.systems.locking import lock
 from phextsync.systems.opening import PRIVATE
 from phextsync.trust.permissions import Permissions
@@ -172,7 +172,7 @@ class BindingStore:
     def _old_bindings(self) -> list[Bound]:
         rows = self._old_rows("SELECT directory, phext, range FROM bindings ORDER BY directory")
         return [
-            Bound(Path(row[0]), row[1], CoordinateRange.parse(row[2]), digest_of(row[0]).hex()[:16])
+            Bound(Path(row[0]), row[1], stored_range(row[2]), digest_of(row[0]).hex()[:16])
             for row in rows
         ]
 
@@ -353,7 +353,7 @@ def _from_row(row: dict[str, object]) -> Bound:
     return Bound(
         Path(str(row["directory"])),
         str(row["phext"]),
-        CoordinateRange.parse(str(row["range"])),
+        stored_range(str(row["range"])),
         str(row["id"]),
         str(row["token"]),
         kept_days if isinstance(kept_days, int) else None,

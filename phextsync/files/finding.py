@@ -68,6 +68,8 @@ def is_range(text: str) -> bool:
     try:
         CoordinateRange.parse(text)
     except CoordinateError as error:
+        if text.strip() == "..":
+            raise
         if all(map(_LIKE_A_COORDINATE.fullmatch, text.split(".."))):
             raise CoordinateError(
                 "expected nine numbers from 1 to 999 such as 1.5.2/3.7.3/9.1.1, a prefix such as "

@@ -457,11 +457,16 @@ cdef class CoordinateRange:
     def parse(str text not None):
         """Read a coordinate, a prefix (`2.*.*/*.*.*/*.*.*`, `2.*`), `LOWER..UPPER`, or `*`.
 
-        Stars stand at the end only; either side of `..` may be missing, UPPER is excluded.
+        Stars stand at the end only; one side of `..` may be missing, UPPER is excluded.
         """
         stripped = text.strip()
         if ".." in stripped:
             lower, _, upper = stripped.partition("..")
+            if not (lower.strip() or upper.strip()):  # two names of a shell that are not set
+                raise CoordinateError(
+                    f"expected a coordinate before or behind '..', found {text!r:.80}; "
+                    "'*' is everything"
+                )
             return CoordinateRange(
                 Coordinate.parse(lower) if lower.strip() else None,
                 Coordinate.parse(upper) if upper.strip() else None,

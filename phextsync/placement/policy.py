@@ -19,6 +19,7 @@ from typing import Final
 from phextsync.errors import CoordinateError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.phext_names import is_phext_name
+from phextsync.ranges import stored_range
 
 COPIES_MAX: Final = 64
 SLOTS_MAX: Final = 1 << 15
@@ -102,11 +103,11 @@ def read_policy(text: str) -> tuple[Policy, list[str]]:
             elif word in numbers:
                 numbers[word] = max(numbers[word], _number(word, rest))
             elif word == "everywhere":
-                everywhere[CoordinateRange.parse(rest)] = None
+                everywhere[stored_range(rest)] = None
             elif word == "pin":
                 range_, *ids = rest.split()
                 found = dict.fromkeys(map(_node_id, ids[:PINNED_MAX]))
-                pinned.setdefault(CoordinateRange.parse(range_), {}).update(found)
+                pinned.setdefault(stored_range(range_), {}).update(found)
             elif word:
                 raise ValueError(f"expected a rule, found {line!r:.60}")
         except (CoordinateError, ValueError) as error:

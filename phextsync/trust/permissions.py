@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from phextsync.errors import IdentityError
 from phextsync.index import EVERYTHING, CoordinateRange
-from phextsync.ranges import Ranges, union
+from phextsync.ranges import Ranges, stored_range, union
 
 SCHEME: Final = "phext"
 
@@ -89,7 +89,7 @@ class Permissions:
                 for verb, text in parse_qsl(parts.query):
                     if verb in granted:  # a verb that is not known grants nothing
                         grant, phext = granted[verb], unquote(parts.path)
-                        grant[phext] = (*grant.get(phext, ()), CoordinateRange.parse(text))
+                        grant[phext] = (*grant.get(phext, ()), stored_range(text))
         except ValueError as error:
             raise IdentityError(f"expected ranges in a certificate, found {error}") from error
         return cls.of(granted["read"], granted["write"])
