@@ -211,6 +211,15 @@ def test_of_many_members_those_are_read_again_that_have_changed_or_cannot_be_rea
         assert {*read} == {texts[4], *texts[3 : 4 - number]}
 
 
+def test_however_many_members_there_are_none_is_read_again_that_has_not_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = [Member(i.to_bytes(16, "big"), f"again-{i}").to_text() for i in range(2000)]
+    table, _ = table_of(texts)
+    monkeypatch.delattr(members_module, "read_member")
+    assert table_of(texts) == (table, [])
+
+
 @given(st.lists(coordinates, max_size=9))
 def test_boundaries_are_a_set_whose_merged_text_is_their_union(places: list[Coordinate]) -> None:
     one, other = places[::2], places[1::2]

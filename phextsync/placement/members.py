@@ -6,7 +6,7 @@ member may have written it: a line that cannot be read does not count, and is to
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
 from phextsync.errors import IdentityError
@@ -24,7 +24,7 @@ APART_MAX: Final = 24
 
 _NAME_MAX: Final = 64
 _WITNESSES: Final = 3
-_KEPT: Final = 1024  # members that are not read again
+_DIGEST_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,11 @@ class Member:
             *(silent_line(witness, after_s) for witness, after_s in self.silent),
         ]
         return "".join(f"{line}\n" for line in lines)
+
+
+_parsed: Final[dict[bytes, Member]] = {}
+"""The members of the table that was read last, by the digests of texts of which all was read: of
+many few have changed when all are read again."""
 
 
 def silent_line(witness: bytes, after_s: int) -> str:
@@ -123,29 +128,29 @@ def table_of(texts: Iterable[str]) -> tuple[dict[bytes, Member], list[str]]:
     """Return the members that texts describe by node id, without those that have left, and what
     cannot be read. Of two texts with one id the greater one counts."""
     found: dict[bytes, tuple[str, Member]] = {}
+    parsed: dict[bytes, Member] = {}
     problems: list[str] = []
     for text in texts:
-        member = _whole(text[:TEXT_MAX])
+        digest = blake2b(text[:TEXT_MAX].encode(), digest_size=_DIGEST_BYTES).digest()
+        member = _parsed.get(digest)
+        is_whole = member is not None
         if member is None:
             member, unread = read_member(text)
+            is_whole = not unread
             problems += unread
         if member is not None:
+            if is_whole and len(parsed) < MEMBERS_MAX:
+                parsed[digest] = member
             known = found.get(member.node_id)
             if known is None or known[0] < text:
                 found[member.node_id] = text, member
+    _parsed.clear()
+    _parsed.update(parsed)
     present = [member for _, member in found.values() if not member.has_left]
     present.sort(key=lambda member: member.node_id)
     if len(present) > MEMBERS_MAX:
         problems.append(f"expected at most {MEMBERS_MAX} members, found {len(present)}")
     return {member.node_id: member for member in present[:MEMBERS_MAX]}, problems
-
-
-@lru_cache(_KEPT)
-def _whole(text: str) -> Member | None:
-    """Return the member of a text in which all can be read, None for another one. What was asked
-    for last is kept: of many members few have changed when all are read again."""
-    member, problems = read_member(text)
-    return None if problems else member
 
 
 def _order(text: str) -> tuple[int, str]:
