@@ -49,7 +49,8 @@ StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
 class Complaints:
     """Warnings about strangers, at most `LINES_MAX` in `LINES_S`; a later one tells of the rest."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "links") -> None:
+        self._what = what
         self._since = -LINES_S
         self._lines = 0
 
@@ -58,7 +59,7 @@ class Complaints:
         now = trio.current_time()
         if now - self._since >= LINES_S:
             if self._lines > LINES_MAX:
-                _logger.warning("refused %d more links", self._lines - LINES_MAX)
+                _logger.warning("refused %d more %s", self._lines - LINES_MAX, self._what)
             self._since, self._lines = now, 0
         self._lines += 1
         if self._lines <= LINES_MAX:

@@ -5,7 +5,7 @@ import os
 import ssl
 import stat
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from phextsync.node.invitations import (
     serving,
 )
 from phextsync.sockets import TlsStream
-from phextsync.transport import exchange_context
+from phextsync.transport import LINES_MAX, LINES_S, exchange_context
 from phextsync.trust.authority import Authority
 from phextsync.trust.certificates import certificate_permissions, key_pin
 from phextsync.trust.identity import NodeIdentity, PendingIdentity
@@ -204,6 +204,26 @@ async def test_strangers_that_say_nothing_keep_no_machine_out(
                 await trio.testing.wait_all_tasks_blocked()
             assert await silent[0].receive_some() == b""
             await redeem(_code(identity, port), _pending())
+
+
+@pytest.mark.real
+async def test_strangers_fill_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    identity = _administrator(tmp_path)
+    began = trio.current_time()
+    with trio.fail_after(PATIENCE_S):
+        async with _serving(tmp_path, identity) as port:
+            for _ in range(2 * (LINES_MAX + 2)):
+                async with await trio.open_tcp_stream(_LOOPBACK, port) as stream:
+                    await stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
+                    with suppress(trio.BrokenResourceError):
+                        while await stream.receive_some():
+                            pass
+            for _ in range(2 * (LINES_MAX + 2)):
+                with pytest.raises(IdentityError, match="expired or was used up"):
+                    await redeem(_code(identity, port), _pending())
+    whiles = 2 + (trio.current_time() - began) // LINES_S
+    assert 0 < len(caplog.records) <= whiles * (LINES_MAX + 1)
 
 
 @pytest.mark.parametrize("is_node", [True, False])

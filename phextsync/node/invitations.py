@@ -31,7 +31,7 @@ from phextsync.framing import FrameChannel
 from phextsync.plain_files import read_file
 from phextsync.sockets import FOR_FILES, TlsStream
 from phextsync.sync.fields import load_array
-from phextsync.transport import exchange_context, listen
+from phextsync.transport import Complaints, exchange_context, listen
 from phextsync.trust.authority import Authority, Bundle
 from phextsync.trust.certificates import PIN_BYTES, key_pin, read_request
 from phextsync.trust.codes import CHECKSUM_BYTES, decode_code, encode_code
@@ -196,7 +196,7 @@ async def serving(
     """Redeem invitations on `port` for as long as the block lasts. LinkError when it is taken."""
     context = exchange_context(identity)
     listeners = await listen(host, port)
-    strangers = Waiting()
+    strangers, complaints = Waiting(), Complaints("strangers without an invitation")
 
     async def answer(stream: trio.SocketStream) -> None:
         if not strangers.make_room(_STRANGERS_MAX, FOR_FILES):
@@ -212,9 +212,9 @@ async def serving(
             with trio.fail_after(_PATIENCE_S):
                 async with FrameChannel(tls, _FRAME_BYTES_MAX) as channel:
                     request = await strangers.during(partial(hear, channel))
-                    await channel.send(_answer(invitations, request, wall_time_s()))
+                    await channel.send(_answer(invitations, request, wall_time_s(), complaints))
         except _NO_GUESTS as error:
-            _logger.info("somebody came without a valid invitation: %s", one_line(error))
+            complaints.log("somebody came without a valid invitation: %s", one_line(error))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(
@@ -231,7 +231,9 @@ async def serving(
             nursery.cancel_scope.cancel()
 
 
-def _answer(invitations: Invitations, request: list[object], now_s: float) -> bytes:
+def _answer(
+    invitations: Invitations, request: list[object], now_s: float, complaints: Complaints
+) -> bytes:
     match request:
         case [bytes(secret), bytes(wanted)]:
             pass
@@ -244,7 +246,7 @@ def _answer(invitations: Invitations, request: list[object], now_s: float) -> by
             wanted, Permissions.from_uris(row.grants), now_s=now_s, valid_s=row.valid_s
         )
     except PhextsyncError as error:
-        _logger.warning("refused an invitation: %s", error)
+        complaints.log("refused an invitation: %s", one_line(error))
         return cbor2.dumps(["error", str(error)])
     _logger.warning("%s joined by invitation", name)
     return cbor2.dumps(["ok", bundle.to_pem()])
