@@ -18,6 +18,9 @@ from phextsync.errors import PhextFileError
 from phextsync.index import ORIGIN, Coordinate
 from phextsync.texts import BREAKS
 
+FILE_BYTES_MAX: Final = 512 << 20
+"""SQ cuts what is larger, and nothing larger is read."""
+
 _DIMENSION: Final = {character: dimension for dimension, character in enumerate(BREAKS)}
 _RUN: Final = re.compile(f"[^{BREAKS}]+")
 _PART_MAX: Final = 999

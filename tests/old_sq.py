@@ -8,8 +8,11 @@ from urllib.parse import parse_qs, urlsplit
 
 
 @contextmanager
-def old_sq(phexts: Mapping[str, str], key: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Serve phexts; give the address, and the lines of the requests that came."""
+def old_sq(
+    phexts: Mapping[str, str], key: str = "", unsent_bytes: int = 0
+) -> Iterator[tuple[str, list[str]]]:
+    """Serve phexts, each without so many bytes at its end; give the address, and the lines of the
+    requests that came."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -28,7 +31,8 @@ def old_sq(phexts: Mapping[str, str], key: str = "") -> Iterator[tuple[str, list
 
         def _answer(self, status: int, reason: str, body: bytes) -> None:
             head = f"HTTP/1.1 {status} {reason}\r\nAccess-Control-Allow-Origin: *\r\n"
-            self.wfile.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            self.wfile.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+            self.wfile.write(body[: len(body) - unsent_bytes])
             self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:

@@ -635,6 +635,31 @@ def test_what_has_no_end_is_not_read_to_its_end(folder: Path, words: str) -> Non
     assert re.fullmatch(_TOO_LONG, _error(folder, *words.split(), "/dev/zero"))
 
 
+def test_a_phext_without_an_end_is_not_imported(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("phextsync.phextfile.FILE_BYTES_MAX", 1 << 16)
+    assert re.fullmatch(_TOO_LONG, _error(folder, "import", "/dev/zero"))
+    (tmp_path / "zero.phext").symlink_to("/dev/zero")
+    told = _error(folder, "migrate", "sq", str(tmp_path), "zero")
+    assert told == f"expected a file of SQ, found none at {tmp_path}/zero.phext"
+    assert _out(folder, "ls") == ""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("endless", ["/dev/zero", "/dev/urandom"])
+def test_what_begins_as_no_backup_is_not_waited_for(tmp_path: Path, endless: str) -> None:
+    command = [sys.executable, "-m", "phextsync.cli", "restore", "-", "--data", "new"]
+    with Path(endless).open("rb") as source:
+        done = subprocess.run(
+            command, stdin=source, capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+    assert done.returncode == 1
+    expected = "phextsync: expected a backup on standard input, found something else\n"
+    assert done.stderr == expected
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_has_no_end_on_standard_input_is_not_read_to_its_end(folder: Path) -> None:
     command = [sys.executable, "-m", "phextsync.cli", "set", _A, "-", "--data", str(folder)]
     with Path("/dev/zero").open("rb") as endless:

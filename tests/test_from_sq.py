@@ -41,6 +41,13 @@ def test_a_server_is_asked_for_the_file_and_nothing_else(user: CommandUser) -> N
     assert user.out("get", "--phext", "world", _B) == "world"
 
 
+def test_a_phext_that_a_server_did_not_send_whole_is_not_taken(user: CommandUser) -> None:
+    with old_sq({"world": _WORLD}, unsent_bytes=1) as (address, _):
+        told = user.error("migrate", "sq", address, "world", "--yes")
+        assert "does not answer as SQ does: IncompleteRead" in told
+    assert user.out("ls", "--phext", "world") == ""
+
+
 @pytest.mark.parametrize("text", _recorded())
 def test_what_the_recorded_server_gave_is_the_same_here(
     user: CommandUser, tmp_path: Path, text: str

@@ -1,5 +1,6 @@
 """What is read by its name is a file, or an error of one line: it is never waited for."""
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from phextsync.errors import PhextsyncError
 from phextsync.files.bindings import FILE_NAME, BindingStore
 from phextsync.files.markers import MARKER_FILE, read_marker
 from phextsync.node.invitations import INVITATIONS_FILE, Invitations
-from phextsync.plain_files import read_file
+from phextsync.plain_files import read_at_most, read_file
 from phextsync.trust.authority import Authority
 from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.known_peers import KNOWN_FILE, KnownPeers
@@ -35,6 +36,14 @@ def test_a_file_has_no_more_than_so_many_bytes(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="expected at most 4 bytes, found more") as refused:
         read_file(tmp_path / "file", 4)
     assert refused.value.filename == str(tmp_path / "file")
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
+def test_a_source_is_read_to_its_end_or_a_byte_beyond_a_bound(size: int) -> None:
+    source = io.BytesIO(bytes(size + 9))
+    assert read_at_most(io.BytesIO(bytes(size)), size) == bytes(size)
+    assert read_at_most(source, size) is None
+    assert source.tell() == size + 1
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])

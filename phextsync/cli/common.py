@@ -34,6 +34,7 @@ from phextsync.handles.visit import own, visit
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.phext_names import checked_name
+from phextsync.plain_files import read_at_most
 from phextsync.store.folder import has_store
 from phextsync.store.import_note import unfinished_imports
 from phextsync.terminal import visible, visible_json, visible_text
@@ -270,12 +271,12 @@ def text_or_input(text: str) -> str:
         fail(f"expected UTF-8 on standard input, found other bytes at offset {error.start}")
 
 
-def bytes_of_file(file: str, bytes_max: int | None = None) -> bytes:
+def bytes_of_file(file: str, bytes_max: int) -> bytes:
     """Return what a file has, or for `-` standard input; not more than `bytes_max`, where a device
     without an end could be meant."""
     with nullcontext(standard_input()) if file == "-" else Path(file).open("rb") as opened:
-        found = opened.read(-1 if bytes_max is None else bytes_max + 1)
-    if bytes_max is not None and len(found) > bytes_max:
+        found = read_at_most(opened, bytes_max)
+    if found is None:
         what = "standard input" if file == "-" else file
         fail(f"expected at most {bytes_max} bytes of {what}, found more")
     return found

@@ -158,8 +158,7 @@ def _input_file(name: str) -> Iterator[Path]:
         file = Path(name)
         if name == "-":
             file = Path(drafts, "backup")
-            with file.open("wb") as written:
-                copyfileobj(standard_input(), written)
+            upkeep.receive(standard_input(), file)
         if not file.is_file():
             fail(f"expected a backup, or a coordinate with --at, found no file {name}")
         yield file

@@ -244,7 +244,10 @@ def import_(
         bool, typer.Option("--forget", help="Leave imports that were cut short as they are.")
     ] = False,
 ) -> None:
-    """Read a .phext file: the file wins at its own coordinates, others stay as they are."""
+    """Read a .phext file: the file wins at its own coordinates, others stay as they are.
+
+    A file has at most 512 MiB, as one of SQ.
+    """
     folder = existing_folder(data)
     if forget:
         refuse_unused(context, "with --forget", "file", "keep", "clamp")
@@ -252,7 +255,7 @@ def import_(
         return
     if not file:
         fail("expected a file to import, or '-' for standard input")
-    scrolls = scrolls_of(bytes_of_file(file), clamp=clamp)
+    scrolls = scrolls_of(bytes_of_file(file, phextfile.FILE_BYTES_MAX), clamp=clamp)
     import_scrolls(data, {phext: scrolls}, file, keep=keep)
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import BinaryIO
 
 from phextsync.crdt import Fingerprinter, Scroll
 from phextsync.durable_files import make_folder
@@ -35,6 +36,7 @@ from phextsync.store.folder import (
     translated,
 )
 from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.pages import HEAD_BYTES, is_head
 from phextsync.store.rebuild import Progress, Rebuilt, rebuild
 from phextsync.store.records import (
     HEAD,
@@ -304,6 +306,17 @@ def restore(
     finally:
         os.close(lock)
     return rebuilt
+
+
+def receive(source: BinaryIO, file: Path) -> None:
+    """Write a backup that comes from elsewhere to a new file. StoreDamagedError where it does not
+    begin as one: what is none may have no end. OSError as writing raises it."""
+    head = source.read(HEAD_BYTES)
+    if not is_head(head):
+        raise StoreDamagedError("expected a backup on standard input, found something else")
+    with file.open("xb") as written:
+        written.write(head)
+        shutil.copyfileobj(source, written)
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from urllib.parse import quote, urlsplit
 
 from phextsync.boundaries import one_line
 from phextsync.errors import PhextsyncError
-
-FILE_BYTES_MAX: Final = 512 << 20
-"""SQ cuts what is larger."""
+from phextsync.phextfile import FILE_BYTES_MAX
+from phextsync.plain_files import read_at_most, read_file
 
 _SUFFIX: Final = ".phext"
 _TIMEOUT_S: Final = 30.0
@@ -26,13 +25,13 @@ def files(where: Path, names: Iterable[str]) -> dict[str, bytes]:
     """Return the phexts of a folder by name, all or those of these names; of a file, that one.
     PhextsyncError when one is not there, OSError when it cannot be read."""
     if where.is_file():
-        return {where.name.removesuffix(_SUFFIX): where.read_bytes()}
+        return {where.name.removesuffix(_SUFFIX): read_file(where, FILE_BYTES_MAX)}
     found = {}
     for name in list(names) or _names_in(where):
         file = where / f"{name}{_SUFFIX}"
         if not file.is_file():
             raise PhextsyncError(f"expected a file of SQ, found none at {file}")
-        found[name] = file.read_bytes()
+        found[name] = read_file(file, FILE_BYTES_MAX)
     return found
 
 
@@ -49,7 +48,9 @@ def fetch(server: str, name: str, token: str) -> bytes:
     try:
         connection.request("GET", f"/api/v2/get?p={quote(name, safe='')}", headers=headers)
         response = connection.getresponse()
-        found: bytes = response.read(FILE_BYTES_MAX + 1)
+        found = read_at_most(response, FILE_BYTES_MAX)
+        if found is not None and response.length:
+            raise http.client.IncompleteRead(found, response.length)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise PhextsyncError(f"{server} does not answer as SQ does: {one_line(error)}") from error
     finally:
@@ -58,7 +59,7 @@ def fetch(server: str, name: str, token: str) -> bytes:
         raise PhextsyncError(f"{server} wants a token: --token")
     if response.status != http.client.OK:
         raise PhextsyncError(f"expected a phext from {server}, found status {response.status}")
-    if len(found) > FILE_BYTES_MAX:
+    if found is None:
         raise PhextsyncError(f"expected at most {FILE_BYTES_MAX} bytes of {name}, found more")
     if not found or found.startswith(_NO_FILE):
         raise PhextsyncError(f"{server} has no scrolls of {name!r:.80}")

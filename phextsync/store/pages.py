@@ -33,6 +33,17 @@ _DEPTH_MAX: Final = 32
 _PROBLEMS_MAX: Final = 20
 
 
+HEAD_BYTES: Final = 2 * PAGE_BYTES
+
+
+def is_head(data: bytes) -> bool:
+    """Whether a file that begins with these `HEAD_BYTES` bytes, or fewer, may be one of LMDB."""
+    metas = (data[at : at + _META.size] for at in (_HEADER_BYTES, PAGE_BYTES + _HEADER_BYTES))
+    return any(
+        len(meta) == _META.size and _META.unpack(meta)[:2] == (_MAGIC, _VERSION) for meta in metas
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Tree:
     """What the file says of one tree."""
