@@ -39,6 +39,7 @@ is a module, or a package whose first lines are its own map:
 * `discovery`: who may be near, and who was
 * `mdns`: finding peers by multicast
 * `words`: what of a text is indexed, and what a query asks
+* `ranking`: the best scrolls of a search, of which few are looked at
 * `search`: an index of texts, in which words are found
 * `searching`: full text search over replicas
 * `change_streams`: changes for trio

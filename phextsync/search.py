@@ -19,6 +19,7 @@ from urllib.parse import quote
 from phextsync import words
 from phextsync.errors import StoreError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.ranking import Place, Ranked, Ranking
 
 FILE_NAME: Final = "search.sqlite"
 
@@ -33,19 +34,6 @@ CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5(words, content = "", tokeniz
 PRAGMA user_version = {_SCHEMA_VERSION};
 COMMIT;
 """
-# Of a frequent word, most of the time goes to rows of `scrolls`: so the best are taken first, from
-# all phexts and ranges, and only of them is it asked where they are.
-_BEST: Final = """
-SELECT mark, key, id, phext = ? AND key >= ? AND key < ?
-FROM (SELECT rowid AS number, rank AS mark FROM texts WHERE texts MATCH ? ORDER BY +mark LIMIT ?)
-CROSS JOIN scrolls ON id = number
-"""
-_FIND: Final = """
-SELECT rank AS mark, key, id FROM texts CROSS JOIN scrolls ON id = texts.rowid
-WHERE phext = ? AND key >= ? AND key < ? AND texts MATCH ? ORDER BY mark, key LIMIT ?
-"""
-_BEST_MIN: Final = 64
-_BEST_PER_HIT: Final = 4
 # Apart from the search, which would carry every text that it then sorts.
 _TEXT: Final = "SELECT text FROM scrolls WHERE id = ?"
 _FORGET: Final = "INSERT INTO texts (texts, rowid, words) VALUES ('delete', ?, ?)"
@@ -81,6 +69,8 @@ class SearchIndex:
         self._is_in_memory = in_memory
         self._lock = threading.Lock()
         self._is_closed = False
+        self._ranking = Ranking()
+        self._others = -1  # changes whenever others write
         self._connection = self._opened()
 
     def close(self) -> None:
@@ -97,6 +87,7 @@ class SearchIndex:
         def write(connection: sqlite3.Connection) -> None:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")  # another process may put the same
+                self._ranking.note(len(taken))
                 for key, fingerprint, text in taken:
                     _put_row(connection, phext, key, fingerprint, text)
 
@@ -115,8 +106,7 @@ class SearchIndex:
     def version(self) -> tuple[int, int]:
         """Return what is the same again as long as nobody else has written, who may have taken out
         what was put in: another process can have read an older store."""
-        (others,) = self._do(lambda c: c.execute("PRAGMA data_version").fetchone())
-        return self.builds, others
+        return self.builds, self._do(_data_version)
 
     def fingerprints(self, phext: str, after: bytes, last: bytes) -> dict[bytes, bytes]:
         """Return the fingerprints of the indexed texts for keys after `after`, up to `last`."""
@@ -130,8 +120,9 @@ class SearchIndex:
 
         Words are separated by white space and punctuation, without regard to case and accents;
         `"several words"` have to follow each other, `wor*` is the beginning of one. Of words with
-        `|` between them those on one side are enough. A word of a script without blanks between
-        words is found anywhere in it. PhextsyncError for more words than anybody asks for.
+        `|` between them those on one side are enough; `~` asks for a rough answer, as
+        `Ranking.best` has it. A word of a script without blanks between words is found anywhere in
+        it. PhextsyncError for more words than anybody asks for.
         """
         asked = words.query(text)
         if not asked.match:
@@ -144,13 +135,22 @@ class SearchIndex:
                 connection.execute("BEGIN")  # others may write between the queries
                 return [
                     (key, connection.execute(_TEXT, (number,)).fetchone()[0], -mark)
-                    for mark, key, number in _ranked(connection, asked.match, place, limit)
+                    for mark, key, number in self._ranked(connection, asked, place, limit)
                 ]
 
         return [
             Hit(Coordinate.from_key(key), words.snippet(found, asked), score)
             for key, found, score in self._do(read)
         ]
+
+    def _ranked(
+        self, connection: sqlite3.Connection, asked: words.Query, place: Place, limit: int
+    ) -> list[Ranked]:
+        others = _data_version(connection)
+        if others != self._others:
+            self._ranking = Ranking()
+        self._others = others
+        return self._ranking.best(connection, asked, place, limit)
 
     def _do(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
         """Carry something out; once more on a new file when this one is damaged."""
@@ -166,6 +166,7 @@ class SearchIndex:
                 self._connection.close()
                 self._delete()
                 self._connection = self._opened()
+                self._ranking = Ranking()
                 self.builds += 1
                 return call(self._connection)
 
@@ -208,20 +209,9 @@ class SearchIndex:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
 
-def _ranked(
-    connection: sqlite3.Connection, match: str, place: tuple[str, bytes, bytes], limit: int
-) -> list[tuple[float, bytes, int]]:
-    """Return mark, key and number of the best scrolls in a place: by mark, the best has the least,
-    then by key."""
-    most = max(_BEST_MIN, _BEST_PER_HIT * limit)
-    best = connection.execute(_BEST, (*place, match, most)).fetchall()
-    found = sorted(row[:3] for row in best if row[3])
-    if len(best) == most:  # there may be more that are as good as the last
-        last = max(row[0] for row in best)
-        found = [row for row in found if row[0] < last]
-        if len(found) < limit:
-            found = connection.execute(_FIND, (*place, match, limit)).fetchall()
-    return found[:limit]
+def _data_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
 
 
 def _copied(path: Path) -> sqlite3.Connection:

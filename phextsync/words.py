@@ -60,6 +60,7 @@ _ALIKE: Final = str.maketrans(
 )
 _TERM: Final = re.compile(r'"([^"]*)"|(\S+)')
 _OR: Final = "|"
+ROUGHLY: Final = "~"
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHOWN_BEFORE: Final = 40  # characters
 _SHOWN: Final = 120
@@ -68,10 +69,13 @@ _LOOKED_AT: Final = 1 << 18  # characters of a text, for the place to show
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query in the language of FTS5, empty when it asks for nothing, and the folded words, of
+    """A query in the language of FTS5, empty when it asks for nothing; the terms of which one is
+    enough, if that is all it asks; whether it is to be answered roughly; and the folded words, of
     which those of `beginnings` are beginnings."""
 
     match: str
+    is_rough: bool
+    alternatives: tuple[str, ...]
     words: frozenset[str]
     runs: tuple[str, ...]
     beginnings: tuple[str, ...]
@@ -102,14 +106,15 @@ def indexed(text: str) -> str:
 
 def query(text: str) -> Query:
     """Read what a user asks for: words, `"several words"` that follow each other, `wor*`, which is
-    the beginning of one; with `|` between them, what is on one side is enough. PhextsyncError when
-    it is too much."""
+    the beginning of one; with `|` between them, what is on one side is enough; `~` asks for a rough
+    answer. PhextsyncError when it is too much."""
     sides: list[list[str]] = [[]]
     words: list[str] = []
     runs: list[str] = []
     beginnings: list[str] = []
-    count = 0
+    count, is_rough = 0, False
     for phrase, word in _TERM.findall(_CONTROLS.sub(" ", text)):
+        is_rough |= word == ROUGHLY
         if word == _OR:
             sides.append([])
         pieces = list(_pieces(folded(phrase or word)))
@@ -129,8 +134,10 @@ def query(text: str) -> Query:
             f"expected at most {TERMS_MAX} terms of {WORDS_MAX} words in all to search for, "
             f"found {terms} of {count}"
         )
-    match = " OR ".join(" ".join(side) for side in sides if side)
-    return Query(match, frozenset(words), tuple(runs), tuple(beginnings))
+    asked = [side for side in sides if side]
+    match = " OR ".join(" ".join(side) for side in asked)
+    alternatives = tuple(side[0] for side in asked) if terms == len(asked) else ()
+    return Query(match, is_rough, alternatives, frozenset(words), tuple(runs), tuple(beginnings))
 
 
 def snippet(text: str, asked: Query) -> str:

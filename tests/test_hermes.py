@@ -189,9 +189,9 @@ def test_a_slow_search_holds_up_nobody_and_its_answer_comes_with_the_next_questi
     recall = Recall(search)
     assert recall.ask("first", wait_s=0.01) == ""
     may_answer.set()
-    until_now(lambda: recall.ask("first", wait_s=0.01) == "- 1.1.1/1.1.1/1.1.1: first")
+    until_now(lambda: recall.ask("first", wait_s=0.01) == "- 1.1.1/1.1.1/1.1.1: first ~")
     recall.hand_over("second")
-    until_now(lambda: recall.ask("second", wait_s=0.01) == "- 1.1.1/1.1.1/1.1.1: second")
+    until_now(lambda: recall.ask("second", wait_s=0.01) == "- 1.1.1/1.1.1/1.1.1: second ~")
     recall.close()
 
 

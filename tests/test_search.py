@@ -26,6 +26,7 @@ from phextsync import (
     PhextsyncError,
     ReplicaSet,
     StoreError,
+    ranking,
     search,
 )
 from phextsync.boundaries import Boundary
@@ -110,20 +111,48 @@ def test_only_the_phext_and_the_range_are_searched(index: SearchIndex) -> None:
     assert len(index.find("milk", "n", limit=1)) == 1
 
 
-@settings(deadline=None, max_examples=60)
+def _all(path: Path, asked: str, phext: str) -> list[tuple[float, bytes, int]]:
+    """Return what a query for all of a phext finds, the best first."""
+    place = (phext, *EVERYTHING.to_keys()[:1], search.KEY_END)
+    with closing(sqlite3.connect(path)) as connection:
+        values = (*place, query(asked).match, 10_000)
+        return connection.execute(ranking._FIND.format(""), values).fetchall()
+
+
+_SOUGHT = [
+    "milk",
+    "milk | cow",
+    "milk bread",
+    "brea* | milk",
+    "milk | bread | cow | tea",
+    "cow | cow | tea",
+    "milk bread | tea",
+    '"milk milk" | cow',
+    "nowhere | tea | milk",
+    "牛乳 | milk",
+    "乳 | 牛 | tea",
+]
+
+
+@settings(deadline=None, max_examples=150)
 @given(
     st.lists(
         st.tuples(
             st.sampled_from("nm"),
             near_coordinates,
-            st.lists(st.sampled_from(["milk", "bread", "cow"]), min_size=1, max_size=4),
+            st.lists(
+                st.sampled_from(["milk"] * 5 + ["bread", "bread", "cow", "tea", "牛乳", "乳牛"]),
+                min_size=1,
+                max_size=4,
+            ),
         ),
-        max_size=30,
+        max_size=40,
     ),
-    st.sampled_from(["milk", "milk | cow", "milk bread", "brea* | milk"]),
+    st.sampled_from(_SOUGHT),
     st.tuples(near_coordinates, near_coordinates),
     st.integers(1, 9),
     st.sampled_from([(1, 0), (1, 1), (4, 1), (64, 4)]),
+    st.sampled_from([0, 1_000]),
 )
 def test_what_is_found_is_what_a_query_for_all_finds_in_the_same_order(
     scrolls: list[tuple[str, Coordinate, list[str]]],
@@ -131,28 +160,114 @@ def test_what_is_found_is_what_a_query_for_all_finds_in_the_same_order(
     ends: tuple[Coordinate, Coordinate],
     limit: int,
     taken_first: tuple[int, int],
+    apart_min: int,
 ) -> None:
-    everything = EVERYTHING.to_keys()[0], b"\xff" * 13
     ranges = [
         EVERYTHING,
         CoordinateRange(min(ends), max(ends).successor()),
         CoordinateRange(ends[0], None),
     ]
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "_BEST_MIN", taken_first[0])
-        patch.setattr(search, "_BEST_PER_HIT", taken_first[1])
-        with closing(SearchIndex(Path(folder) / FILE_NAME)) as index:
-            for phext, coordinate, words in scrolls:
+        patch.setattr(ranking, "_BEST_MIN", taken_first[0])
+        patch.setattr(ranking, "_BEST_PER_HIT", taken_first[1])
+        patch.setattr(ranking, "_APART_MIN", apart_min)
+        path = Path(folder) / FILE_NAME
+        with closing(SearchIndex(path)) as index:
+            for number, (phext, coordinate, words) in enumerate(scrolls):
+                if number == 20:  # words are counted now, and more is written then
+                    index.find(asked, phext)
                 _put(index, (coordinate, " ".join(words)), phext=phext)
             for phext in "nm":
-                arguments = (phext, *everything, query(asked).match, 1_000)
-                with closing(sqlite3.connect(Path(folder) / FILE_NAME)) as connection:
-                    rows = connection.execute(search._FIND, arguments).fetchall()
+                rows = _all(path, asked, phext)
                 for range_ in ranges:
                     all_ = [(Coordinate.from_key(key), -mark) for mark, key, _ in rows]
                     expected = [each for each in all_ if each[0] in range_][:limit]
                     hits = index.find(asked, phext, range_, limit)
                     assert [(hit.coordinate, hit.score) for hit in hits] == expected
+
+
+def _many(index: SearchIndex, source: Random, count: int) -> None:
+    """Put in scrolls with words some of which are frequent."""
+    rows = [
+        (Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 900, 1 + i % 900), _frequent(source, 8))
+        for i in range(count)
+    ]
+    _put(index, *rows)
+
+
+def _frequent(source: Random, count: int) -> str:
+    return " ".join(f"w{int(500 ** source.random())}" for _ in range(count))
+
+
+def test_of_many_scrolls_few_are_ranked_and_the_same_are_found(
+    index: SearchIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Random(1)
+    _many(index, source, 3_000)
+    asked: list[str] = []
+    find = ranking._Best.__call__
+
+    def note(best: ranking._Best, match: str, limit: int) -> list[ranking.Ranked]:
+        asked.append(match)
+        return find(best, match, limit)
+
+    monkeypatch.setattr(ranking._Best, "__call__", note)
+    for number in range(60):
+        words = " | ".join(dict.fromkeys(_frequent(source, 1 + number % 4).split()))
+        expected = [(key, -mark) for mark, key, _ in _all(tmp_path / FILE_NAME, words, "n")]
+        limit = source.choice([1, 6, 20, 3_000])
+        hits = index.find(words, "n", limit=limit)
+        assert [(hit.coordinate.key, hit.score) for hit in hits] == expected[:limit]
+    asked.clear()
+    index.find("w1 | w40", "n", limit=6)
+    assert asked == ['("w1" AND "w40")', '("w40") NOT ("w1")']
+
+
+def test_counts_of_words_are_taken_again_when_others_write_or_much_has_changed(
+    index: SearchIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "_APART_MIN", 0)
+    places = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in range(1, 301)]
+
+    def check(best: str) -> None:
+        expected = [key for _, key, _ in _all(tmp_path / FILE_NAME, "milk | cow", "n")]
+        for limit in (1, 300):
+            hits = index.find("milk | cow", "n", limit=limit)
+            assert [hit.coordinate.key for hit in hits] == expected[:limit]
+            assert hits[0].snippet == best
+
+    with closing(SearchIndex(tmp_path / FILE_NAME)) as other:
+        for writer in (index, other, index):
+            _put(writer, *((place, "milk") for place in places), (_A, "cow"), (_B, "cow milk"))
+            check("[cow]")
+            _put(writer, *((place, "cow") for place in places), (_A, "milk"), (_B, "cow milk"))
+            check("[milk]")
+
+
+def test_a_rough_answer_has_the_best_of_those_that_were_put_in_last(
+    index: SearchIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "_NEWEST_MAX", 5)
+    places = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in range(1, 101)]
+    _put(index, (places[0], "milk"), *((place, "milk and bread") for place in places[1:]))
+    _put(index, *((place, "milk") for place in reversed(places)), phext="other")
+    assert _found(index, "milk")[0] == places[0]
+    assert _found(index, "milk ~") == places[95:]
+    assert [h.coordinate for h in index.find("~ milk", "n", CoordinateRange(None, places[9]))] == (
+        places[4:9]
+    )
+
+
+def test_a_rough_answer_leaves_out_words_of_half_of_all_scrolls_beside_others(
+    index: SearchIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in range(1, 101)]
+    _put(index, *((place, "milk") for place in places), (_A, "milk cow"), (_C, "cow"))
+    assert _found(index, "milk | cow ~")[:2] == [_C, _A]
+    assert len(_found(index, "milk | cow ~")) == 20
+    monkeypatch.setattr(ranking, "_APART_MIN", 0)
+    assert _found(index, "milk | cow ~") == [_C, _A]
+    assert len(_found(index, "milk | nowhere ~")) == 20
 
 
 @pytest.mark.parametrize("limit", [1, 20, 100])

@@ -196,7 +196,8 @@ def search(
     words: Annotated[
         str,
         typer.Argument(
-            help='All of them; "a phrase" in quotation marks, beginnings as wor*, | for or.'
+            help='All of them; "a phrase" in quotation marks, beginnings as wor*, | for or, '
+            "~ for a rough answer where many scrolls have them."
         ),
     ],
     range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",

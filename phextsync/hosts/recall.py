@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from phextsync.search import Hit
+from phextsync.words import ROUGHLY
 
 WAIT_S: Final = 0.012
 """How long `ask` waits. What is found later is there for the next question."""
@@ -13,6 +14,7 @@ WAIT_S: Final = 0.012
 _WORDS_MAX: Final = 4
 _HITS_MAX: Final = 6
 _SHORT: Final = 4  # letters; shorter words say little
+_OR: Final = " | "
 _WORD: Final = re.compile(r"\w+")
 
 Search = Callable[[str, int], list[Hit]]
@@ -27,7 +29,8 @@ def words_to_search(question: str) -> list[str]:
 
 def found(question: str, search: Search) -> str:
     """Return lines about the scrolls that have most of a question's words, the best first."""
-    hits = search(" | ".join(words_to_search(question)), _HITS_MAX)
+    asked = words_to_search(question)
+    hits = search(f"{_OR.join(asked)} {ROUGHLY}", _HITS_MAX) if asked else []
     return "\n".join(f"- {hit.coordinate}: {' '.join(hit.snippet.split())}" for hit in hits)
 
 
