@@ -221,6 +221,20 @@ def test_everything_is_tried_at_once_when_there_may_be_room() -> None:
     assert [p.path for p in problems] == ["n.md", "odd"]
 
 
+def test_what_is_below_a_path_is_tried_at_once_when_that_is_in_no_trouble() -> None:
+    problems = Problems()
+    problems.note("sub", "a link", 0.0, is_retried=False)
+    for path in ("sub/n.md", "sub/x/n.md", "suburb/n.md", "n.md"):
+        problems.note(path, "not a folder", 0.0, is_retried=False)
+    problems.solve("sub/n.md")
+    assert problems.due(0.0) == []
+    problems.solve("sub")
+    assert problems.due(0.0) == ["sub/x/n.md"]
+    problems.note("sub/x/n.md", "not a folder", 1.0, is_retried=False)
+    problems.solve("sub")
+    assert problems.due(1.0) == []
+
+
 def test_when_a_disk_has_room_again_everything_is_tried_within_two_seconds() -> None:
     problems, full = Problems(), why(OSError(errno.ENOSPC, ""))
     now, tried = 0.0, dict.fromkeys("abc", 0)

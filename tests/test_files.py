@@ -22,6 +22,7 @@ from phextsync.files.paths import Abilities
 from phextsync.files.problems import RETRY_MAX_S
 from phextsync.index import Coordinate
 from phextsync.replica.taking_back import Writer
+from phextsync.testing.inodes import Kind
 from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import RANGE, Machine
 from sims.network import Network
@@ -1195,6 +1196,24 @@ def test_files_are_written_soon_when_a_disk_has_room_again(mesh: Mesh) -> None:
     assert "the disk is full" in _problems(one)["4.md"]
     one.disk.room = None
     assert len(mesh.settle(2.5)) == 5
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("is_folder_then", [False, True])
+def test_what_waits_for_a_folder_is_written_as_soon_as_what_was_in_its_place_is_gone(
+    mesh: Mesh, kind: Kind, is_folder_then: bool
+) -> None:
+    one, two = mesh.machines
+    one.disk.create("sub", kind)
+    two.disk.make_folders("sub")
+    two.disk.put("sub/n.md", "first\n")
+    mesh.pass_time(100)
+    assert set(_problems(one)) == {"sub", "sub/n.md"}
+    one.disk.unlink("sub")
+    if is_folder_then:
+        one.disk.make_folders("sub")
+    assert mesh.settle(0.5) == {"sub/n.md": "first\n"}
+    assert not _problems(one)
 
 
 def test_a_file_that_is_back_was_not_renamed(mesh: Mesh) -> None:

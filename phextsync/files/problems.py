@@ -1,12 +1,13 @@
 """Problems: what of a binding cannot be kept in step, since when, and when it is tried again."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from phextsync.errors import PhextsyncError, StoreError, TextError
+from phextsync.files.paths import Folders
 from phextsync.files.reading import why
 
 RETRY_MIN_S: Final = 1.0
@@ -36,6 +37,7 @@ class Problems:
 
     def __init__(self) -> None:
         self._problems: dict[str, Problem] = {}
+        self._folders = Folders()  # those that they lie in
         self._news: list[Problem] = []
         self._probes: dict[str, str] = {}  # by reason
 
@@ -52,6 +54,8 @@ class Problems:
         """Note that a path is in trouble; with `is_retried` it is due again after a pause, which
         doubles each time."""
         known = self._problems.get(path)
+        if known is None:
+            self._folders.add(path)
         if known is None or known.reason != reason:
             self._end_probe(path)
             pause_s = RETRY_MIN_S if known is None else known.pause_s
@@ -65,9 +69,13 @@ class Problems:
         known.due = now + known.pause_s if is_retried else None
 
     def solve(self, path: str) -> None:
-        """Note that a path is in no trouble."""
+        """Note that a path is in no trouble. What is below it, and had it in its way perhaps, is
+        due at once then."""
         self._end_probe(path)
-        self._problems.pop(path, None)
+        if self._problems.pop(path, None) is not None:
+            self._folders.remove(path)
+            if path in self._folders:
+                _hurry(p for p in self._problems.values() if p.path.startswith(f"{path}/"))
 
     def _end_probe(self, path: str) -> None:
         """Let the others be tried that were refused as this path was."""
@@ -82,9 +90,8 @@ class Problems:
 
     def hurry(self, reason: str | None = None) -> None:
         """Let everything be tried again at once, or what is refused for a reason."""
-        for problem in self._problems.values():
-            if problem.due is not None and reason in (None, problem.reason):
-                problem.due, problem.pause_s = 0.0, RETRY_MIN_S
+        retried = (p for p in self._problems.values() if p.due is not None)
+        _hurry(p for p in retried if reason in (None, p.reason))
 
     def next_due(self) -> float | None:
         """Return when the next path is to be tried again."""
@@ -106,3 +113,8 @@ class Problems:
         """Return what was noted for the first time since the last call."""
         news, self._news = self._news, []
         return news
+
+
+def _hurry(problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        problem.due, problem.pause_s = 0.0, RETRY_MIN_S
