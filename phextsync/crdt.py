@@ -77,6 +77,7 @@ _HUNKS_WORK_MAX: Final = 1 << 20  # for each, two copies are made; one of 1 MiB 
 _VERSION_BYTE_WORK: Final = 40  # it takes as long to copy as so many bytes of text
 
 _IMPORT_BIT: Final = 1 << 52
+_END_BITS: Final = _IMPORT_BIT | 0xFFF << 40  # of imports of line ends, behind all others
 _LINES_AT_A_TIME: Final = 256
 _MARK: Final = "."
 _NO_UPDATE: Final = b"\0\0"
@@ -303,8 +304,8 @@ class Scroll:
         hunks = in_hunks(old, edits)
         work = len(hunks) * (self.size + _VERSION_BYTE_WORK * len(version))
         if len(hunks) > IMPORTED_HUNKS_MAX or work > _HUNKS_WORK_MAX:
-            client_id = _import_client_id(self.coordinate.key, version, text)
-            return self._import([edit for hunk in hunks for edit in hunk], client_id)
+            client_id = _import_client_id(self.coordinate.key, version, text, _bits_of(old, edits))
+            return self._import(edits, client_id)
         return _merged([self._import_hunk(hunk) for hunk in reversed(hunks)])
 
     def union(self, text: str) -> bytes | None:
@@ -491,7 +492,7 @@ class Scroll:
         stays whole.
 
         New line ends come first and are an import: made on two machines they are there once, and
-        what others add to a line comes before its new end, for the ids of imports are the largest.
+        what others add to a line comes before its new end, for their ids are the largest.
         After very many conversions they are an edit as the others.
         """
         old = self.text
@@ -519,13 +520,14 @@ class Scroll:
         """
         if not any(words for _, _, words in edits):
             return self._splice(self.text, edits)
+        bits = _bits_of(self.text, edits)
         trial = self._copy(_IMPORT_BIT)
         update = trial._splice(trial.text, edits)
         assert update is not None
         key = self.coordinate.key
-        client_id = _import_client_id(key, strip_deletes(update, trial.version()), "")
+        client_id = _import_client_id(key, strip_deletes(update, trial.version()), "", bits)
         if clock_of(self.version(), client_id):
-            client_id = _import_client_id(key, self.version(), trial.text)
+            client_id = _import_client_id(key, self.version(), trial.text, bits)
         return self._import(edits, client_id)
 
     def _import(self, edits: Sequence[Edit], client_id: int) -> bytes | None:
@@ -646,10 +648,15 @@ def _byte_offsets(text: str, edits: Sequence[Edit]) -> list[Edit]:
     return located
 
 
-def _import_client_id(key: bytes, version: bytes, text: str) -> int:
+def _import_client_id(key: bytes, version: bytes, text: str, bits: int = _IMPORT_BIT) -> int:
     hasher = blake2b(key + len(version).to_bytes(4, "big") + version, digest_size=8)
     hasher.update(text.encode())
-    return _IMPORT_BIT | int.from_bytes(hasher.digest(), "big") >> 12
+    return bits | int.from_bytes(hasher.digest(), "big") >> 12
+
+
+def _bits_of(text: str, edits: Sequence[Edit]) -> int:
+    """Return what the client id of an import of edits of `text` has, whatever its digest is."""
+    return _END_BITS if all(is_line_end(text, edit) for edit in edits) else _IMPORT_BIT
 
 
 def _deleted(update: bytes) -> list[tuple[int, int, int]]:

@@ -78,6 +78,11 @@ def _replace(machine: Machine, path: str, text: str) -> None:
     machine.disk.rename(f"{path}.tmp", path)
 
 
+def _put(machine: Machine, path: str, text: str) -> None:
+    """Save a file by writing over it."""
+    machine.disk.put(path, text)
+
+
 def _place(machine: Machine, name: str) -> Coordinate:
     assert machine.binding is not None
     (place,) = machine.binding.naming.map.places_of(name)
@@ -304,6 +309,24 @@ def test_line_ends_that_two_change_apart_with_other_things_are_changed_once(mesh
     mesh.pass_time(1)
     (text,) = mesh.settle().values()
     assert sorted(text.split("\r\n")) == ["", "four", "one", "three", "two"]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_what_one_puts_at_the_end_of_a_line_comes_before_the_new_end_of_another(
+    is_replaced: bool,
+) -> None:
+    for word in ("more", "again", "last", "x"):
+        for line in (f"two {word}", word):
+            mesh = Mesh(2)
+            one, two = mesh.machines
+            one.disk.put("n.md", "one\ntwo\nthree\n")
+            mesh.settle(2)
+            mesh.part()
+            save = _replace if is_replaced else _put
+            save(one, "n.md", f"one\n{line}\nthree\n")
+            save(two, "n.md", "one\r\ntwo\r\nthree\r\n")
+            mesh.pass_time(1)
+            assert mesh.settle(2) == {"n.md": f"one\r\n{line}\r\nthree\r\n"}
 
 
 def test_who_goes_on_with_a_last_line_of_another_parts_it_not(mesh: Mesh) -> None:
