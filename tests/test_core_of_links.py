@@ -15,6 +15,7 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
 from phextsync.store.memory import MemoryStore
 from phextsync.sync.assembly import PartsBudget
+from phextsync.sync.branch import update_id
 from phextsync.sync.clock import Clock
 from phextsync.sync.comparison import RANGES, Comparison
 from phextsync.sync.comparisons import Settings
@@ -926,9 +927,9 @@ def test_what_few_hold_goes_from_its_writer_to_each_that_holds_it() -> None:
 
 @pytest.mark.parametrize(
     ("minor", "permissions", "is_open"),
-    [(4, UNRESTRICTED, False), (5, UNRESTRICTED, True), (5, _READER, False)],
+    [(4, UNRESTRICTED, False), (5, UNRESTRICTED, True), (7, _READER, False), (8, _READER, True)],
 )
-def test_peers_of_older_versions_and_with_limits_are_sent_everything(
+def test_peers_of_older_versions_are_sent_everything_that_they_may_read(
     minor: int, permissions: Permissions, is_open: bool
 ) -> None:
     parts = Parts()
@@ -940,6 +941,25 @@ def test_peers_of_older_versions_and_with_limits_are_sent_everything(
     parts.shared.tree.keep(b"update..", _SCROLL, 1)
     parts.shared.tree.doubled(1, b"update..")
     assert link.branch.is_eager != is_open
+
+
+def test_a_peer_with_limits_is_told_ids_of_what_it_may_read_and_grafts_nothing_else() -> None:
+    parts = Parts()
+    parts.equal(1, _ANNA)
+    bert = parts.equal(2, _BERT, permissions=Permissions.of({_PHEXT: [CoordinateRange.of(_A)]}, {}))
+    parts.shared.tree.is_grown = True
+    parts.relay.receive(bert, Prune())
+    secret = (("other", _A), (_PHEXT, _B))
+    assert parts.fates(_SCROLL, _ANNA, 1)[2] is Fate.TOLD
+    assert [parts.fates(scroll, _OURS, None) for scroll in secret] == [
+        {1: Fate.SENT, 2: Fate.NONE}
+    ] * 2
+    for scroll in secret:
+        update = update_id(*scroll, b"u")
+        assert parts.shared.tree.has(update)
+        parts.relay.receive(bert, Graft((update,)))
+    assert list(bert.branch.left.values()) == [_SCROLL]
+    assert not bert.outgoing.has_work
 
 
 def test_a_second_copy_prunes_the_link_that_brought_it_and_a_first_does_not() -> None:

@@ -18,6 +18,7 @@ from phextsync.sync.messages import Graft, Have, Message, Prune, ScrollId, Updat
 from phextsync.sync.timing import Timing
 from phextsync.sync.tree import Tree
 from phextsync.testing import Crash, SetHeld, World
+from phextsync.trust.permissions import Permissions
 
 _A, _B = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2))
 _SCROLL: ScrollId = ("memory", _A)
@@ -341,11 +342,24 @@ def _line(world: World, number: int) -> None:
     world.edit(number, _A, lambda replica: replica.append(_A, world.oracle.token() + "\n"))
 
 
-@pytest.mark.parametrize("lacking", [(), (15,), (14, 19)])
+_READS = Permissions.from_uris(["phext:?read=*"])
+_FEW = Permissions.from_uris([f"phext:memory?write={CoordinateRange.of(_A)}"])
+
+
+@pytest.mark.parametrize(
+    ("lacking", "permissions"),
+    [
+        ((), {}),
+        ((15,), {}),
+        ((14, 19), {}),
+        ((), {15: _FEW, 18: _READS}),
+        ((), {number: _FEW for number in range(12, 20)}),
+    ],
+)
 def test_a_mesh_of_nodes_that_are_not_all_linked_hears_each_edit_once(
-    lacking: tuple[int, ...],
+    lacking: tuple[int, ...], permissions: dict[int, Permissions]
 ) -> None:
-    world = World(1, 20, overlay=_rings(20, 3, 1))
+    world = World(1, 20, overlay=_rings(20, 3, 1), permissions=permissions)
     rest = subtract(EVERYTHING, [CoordinateRange.of(_A)])
     for number in lacking:
         world.apply(SetHeld(number, tuple(map(str, rest))))

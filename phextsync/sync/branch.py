@@ -40,8 +40,8 @@ def overdue(
 
 
 class Branch:
-    """Of one link. `is_open`: the peer knows of the tree, and both may know everything; before
-    that, and with others, nothing is left to the tree. `is_eager`: what we hear is pushed to it.
+    """Of one link. `is_open`: the peer knows of the tree; before that, and with older ones, nothing
+    is left to the tree. `is_eager`: what we hear is pushed to it.
     `is_planned`: it is of the tree that both ends chose; `is_refused`: the peer is not to push.
     `round_trip_s`: how long an answer takes, None: not known.
 

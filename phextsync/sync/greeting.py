@@ -10,6 +10,7 @@ from phextsync.sync.leaving import Leaving
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.messages import (
     HAD_MINOR,
+    LIMITED_TREE_MINOR,
     LIVE_MINOR,
     OLD_LEFT_S_MAX,
     PRESENCE_MINOR,
@@ -84,7 +85,8 @@ class Greeting:
     def _join(self, link: Link, hello: Hello) -> None:
         """The link is the one for its peer: from now on it carries phexts."""
         self.events.append(PeerJoined(link.number, link.peer_id, hello.name))
-        if hello.minor >= TREE_MINOR and self._may_know_everything(link):
+        tree_minor = TREE_MINOR if self._may_know_everything(link) else LIMITED_TREE_MINOR
+        if hello.minor >= tree_minor:
             self._tree.join(link.number, link.branch)
         if hello.minor >= PRESENCE_MINOR:
             left_s_max = None if hello.minor >= TREE_MINOR else OLD_LEFT_S_MAX

@@ -42,6 +42,9 @@ HAD_MINOR: Final = 7
 REGROUPED_MINOR: Final = 8
 """The minor version from which on a node understands `Regrouped`."""
 
+LIMITED_TREE_MINOR: Final = 8
+"""The minor version from which on a link may be one of the tree whatever certificates allow."""
+
 TIME_MS_MAX: Final = 1 << 62
 """The clock of a hello and what is counted from there are below it."""
 

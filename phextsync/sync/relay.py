@@ -60,6 +60,7 @@ class Relay:
         self._links = links
         self._replicas = shared.replicas
         self._guests = shared.replicas.guests
+        self._interest = shared.interest
         self._recent = shared.recent
         self._durable_first = shared.durable_first
         self._tree = shared.tree
@@ -211,12 +212,15 @@ class Relay:
 
     def _is_common(self, phext: str, coordinate: Coordinate) -> bool:
         """Whether most nodes hold a scroll, as far as we see: who would be told by one that does
-        not asks others. Of a guest nobody would tell us by the tree that it has our edits."""
+        not asks others. One that may do everything counts such peers alone: what others may not
+        read concerns them not. Of a guest nobody would tell us by the tree that it has our edits.
+        """
         if not self._replicas.holding.is_held(phext, coordinate):
             return False
         count = without = 0
+        is_limited = not self._interest.permissions.is_everything
         for link in self._links.values():
-            if link.branch.is_open:
+            if link.branch.is_open and (is_limited or link.permissions.is_everything):
                 count += 1
                 if not link.rights.is_whole(phext):
                     told = link.rights.told.get(phext, _ALL)
@@ -264,7 +268,9 @@ class Relay:
     def _grafted(self, link: Link, ids: tuple[UpdateId, ...]) -> None:
         """A peer asks for updates that it was told of, and for what comes."""
         for kept in self._tree.grafted(link.number, ids):
-            link.outgoing.change(kept.scroll, kept.sequence)
+            phext, coordinate = kept.scroll
+            if contains(link.rights.of(phext).send, coordinate):
+                link.outgoing.change(kept.scroll, kept.sequence)
         link.ready()
 
     def tick(self, now: float) -> None:
