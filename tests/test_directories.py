@@ -733,6 +733,15 @@ def test_a_checkout_that_moves_is_seen_above_a_file_within_the_directory_too(
     assert not is_moving(root, [])
 
 
+def test_a_folder_that_cannot_be_looked_into_holds_no_checkout_and_ends_no_round(
+    tmp_path: Path,
+) -> None:
+    assert not is_moving(tmp_path, [f"{'x' * 300}/n.md"])
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "index").touch()
+    assert is_moving(tmp_path, [f"{'x' * 300}/n.md"])
+
+
 async def test_deletions_that_are_held_are_done_when_somebody_confirms_them(tmp_path: Path) -> None:
     names = [f"{number}.md" for number in range(GUARD_NAMES)]
     async with _node(tmp_path / "one") as node:

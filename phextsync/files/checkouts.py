@@ -40,8 +40,8 @@ def _is_recent(path: Path) -> bool:
 
 
 def _git_folder(path: Path) -> Path:
-    if path.is_file():
-        with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):  # also where the folder may not be looked into
+        if path.is_file():
             text = read_file(path, _LINK_BYTES_MAX).decode()
             if text.startswith(_LINK):
                 return path.parent / text.removeprefix(_LINK).strip()
