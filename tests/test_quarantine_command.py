@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,45 @@ def test_what_waits_when_it_ends_is_told_and_comes_back_by_the_writers_name(fold
         ended = user.run("quarantine", "desk/mail", "--range", "2.*", "--end")
         hint = "work in 1 scroll waits still: phextsync quarantine desk/mail --accept\n"
         assert (ended.exit_code, ended.stderr) == (0, hint)
-        assert "those that are in quarantine" in user.run("quarantine", _A, "--accept").stderr
+        assert "those that are in quarantine" in user.run("quarantine", _B, "--accept").stderr
         assert user.out("quarantine", "desk/mail", "--accept") == f"{_A}  +4  one\n"
+
+
+def test_what_waits_when_it_has_ended_is_listed_until_it_is_accepted_or_ended_again(
+    folder: Path,
+) -> None:
+    user, of_it = CommandUser(folder), ("quarantine", "desk/mail", "--range", "2.*")
+    with phextsync.open(folder, **_OPTIONS) as handle:
+        user.out(*of_it)
+        user.out(*of_it, "--end")
+        assert user.run("quarantine", "--list").stdout == ""
+        user.out(*of_it)
+        _add(handle, _A, "one\n", "")
+        user.out(*of_it, "--end")
+        (row,) = json.loads(user.out("quarantine", "--list", "--json"))
+        assert (row["range"], row["ended"], len(row["waiting"])) == ("2.*", True, 1)
+        shown = user.run("quarantine", "--list")
+        assert shown.stdout == (f"desk/mail  2.*  ended; 1 scroll waits still\n    {_A}  +4  one\n")
+        accept, drop = (line.split(": phextsync ")[1] for line in shown.stderr.splitlines())
+        assert drop == "quarantine desk/mail --end --range '2.*'"
+        user.out(*of_it, "--end")
+        assert user.out("quarantine", "--list") == ""
+        assert "waits (none), found 2.*" in user.error(*of_it, "--end")
+        user.out(*of_it)
+        assert "ended" not in user.out("quarantine", "--list")
+        user.out(*of_it, "--end")
+        assert user.out(*shlex.split(accept)) == f"{_A}  +4  one\n"
+        assert user.run("quarantine", "--list").stderr == ""
+
+
+def test_what_waits_of_an_ended_quarantine_is_accepted_by_its_coordinate(folder: Path) -> None:
+    user = CommandUser(folder)
+    with phextsync.open(folder, **_OPTIONS) as handle:
+        user.out("quarantine", "desk/mail")
+        _add(handle, _A, "one\n", "")
+        user.out("quarantine", "desk/mail", "--end")
+        assert user.out("quarantine", _A, "--accept") == f"{_A}  +4  one\n"
+        assert handle.phext()[_A] == "one\n"
 
 
 def test_what_is_told_to_be_done_next_is_done_in_the_same_phext(folder: Path) -> None:

@@ -69,10 +69,11 @@ def taken_back(
 
 
 def accept_at(phext: str, range_: Range) -> Plan[list[TakenBack]]:
-    """Bring back what waits in a range of those that are in quarantine, and return it."""
+    """Bring back what waits in a range of those that are in quarantine, or were, and return it."""
     found: list[TakenBack] = []
     where = as_range(range_)
     rows = yield from asks(QUARANTINED, phext)
+    rows += yield from asks(QUARANTINED, phext, True)
     for by in dict.fromkeys(row.writer for row in rows):
         found += yield from accept(phext, by, where)
     return found
@@ -92,13 +93,17 @@ class Quarantine:
 
     def end(self, by: Writer, range_: Range = _EVERYTHING) -> None:
         """Take nothing more of what a writer puts into a range for which it was begun. What was
-        taken waits, for `accept`. PhextsyncError when it was begun for no such range,
-        PermissionDeniedError when it is the writer who asks."""
+        taken waits, for `accept`, and is in `ended` until this is said again. PhextsyncError when
+        it was begun for no such range, PermissionDeniedError when it is the writer who asks."""
         self._do(change(self._phext, by, range_, "end"))
 
     def writers(self) -> list[Quarantined]:
         """Return whose work waits, and in which ranges."""
         return self._do(asks(QUARANTINED, self._phext))
+
+    def ended(self) -> list[Quarantined]:
+        """Return of whom and in which ranges work may wait although that was ended."""
+        return self._do(asks(QUARANTINED, self._phext, True))
 
     def waiting(self, by: Writer, range_: Range = _EVERYTHING) -> list[TakenBack]:
         """Return what was taken of a writer in a range and can be accepted, by coordinate, as far
@@ -135,6 +140,10 @@ class AsyncQuarantine:
     async def writers(self) -> list[Quarantined]:
         """Return whose work waits, and in which ranges."""
         return await self._do(asks(QUARANTINED, self._phext))
+
+    async def ended(self) -> list[Quarantined]:
+        """Return where work may wait although that was ended, as `Quarantine.ended` does."""
+        return await self._do(asks(QUARANTINED, self._phext, True))
 
     async def waiting(self, by: Writer, range_: Range = _EVERYTHING) -> list[TakenBack]:
         """Return what can be accepted, as `Quarantine.waiting` does."""

@@ -33,6 +33,7 @@ from phextsync.replica.taking_back import TakenBack, Writer
 app = typer.Typer()
 
 _LIST: Final = ("quarantine", "--list")
+_END: Final = "Take no more; what was taken waits, and is listed until this is said again."
 
 
 @app.command(rich_help_panel=PAST)
@@ -50,7 +51,7 @@ def quarantine(
     every: Annotated[
         bool, typer.Option("--all", help="Also what stands of it; else what comes.")
     ] = False,
-    end: Annotated[bool, typer.Option("--end", help="Take no more; what was taken waits.")] = False,
+    end: Annotated[bool, typer.Option("--end", help=_END)] = False,
     accept: Annotated[bool, typer.Option("--accept", help="Bring back what waits.")] = False,
     shown: Annotated[bool, typer.Option("--list", help="List writers, and what waits.")] = False,
     data: Data = DATA,
@@ -73,10 +74,9 @@ def quarantine(
         name, where = whole_range_target(asked, phext, range_)
         held = Quarantine(asked, phext=name)
         if shown:
-            rows = {row: held.waiting(row.writer, row.range) for row in held.writers()}
-            _list(rows, names, as_json=as_json)
+            _list(held, names, name, as_json=as_json)
         elif accept and _is_range(writer):
-            there = f"those that are in quarantine waits at {writer}"
+            there = f"those that are in quarantine, or were, waits at {writer}"
             _say_accepted(carry_out(asked, accept_at(phext, writer)), there)
         elif accept:
             _say_accepted(held.accept(names.writer(writer), where), f"{writer} waits here")
@@ -109,14 +109,24 @@ def _is_range(text: str) -> bool:
     return True
 
 
-def _list(rows: dict[Quarantined, list[TakenBack]], names: NodeNames, *, as_json: bool) -> None:
+def _list(asked: Quarantine, names: NodeNames, phext: str, *, as_json: bool) -> None:
+    """List what waits; where that has ended, what waits still and what can be done."""
+    rows = {row: asked.waiting(row.writer, row.range) for row in asked.writers()}
+    over = {row: asked.waiting(row.writer, row.range) for row in asked.ended()}
+    ended = {row: waiting for row, waiting in over.items() if waiting}
     if as_json:
-        say_json([_json(held, waiting, names) for held, waiting in rows.items()])
+        told = [_json(held, waiting, names) for held, waiting in rows.items()]
+        say_json(told + [_json(held, waiting, names, True) for held, waiting in ended.items()])
         return
-    for held, waiting in rows.items():
-        say(f"{_told(held.writer, names)}  {held.range}")
+    for held, waiting in {**rows, **ended}.items():
+        what = f"  ended; {counted(len(waiting), 'scroll')} waits still" if held in ended else ""
+        say(f"{_told(held.writer, names)}  {held.range}{what}")
         for row in waiting:
             say(f"    {_line(row)}")
+    for held in ended:
+        for does, how in (("bring back", "--accept"), ("list no more", "--end")):
+            words = ("quarantine", _told(held.writer, names), how)
+            warn(f"{does} what waits: {again_as(*words, phext=phext, range_=str(held.range))}")
 
 
 def _line(row: TakenBack) -> str:
@@ -127,10 +137,13 @@ def _told(writer: Writer, names: NodeNames) -> str:
     return names(writer.node) + ("" if writer.label is None else f"/{writer.label}")
 
 
-def _json(held: Quarantined, waiting: list[TakenBack], names: NodeNames) -> dict[str, object]:
+def _json(
+    held: Quarantined, waiting: list[TakenBack], names: NodeNames, ended: bool = False
+) -> dict[str, object]:
     return {
         "writer": _told(held.writer, names),
         "range": str(held.range),
+        "ended": ended,
         "waiting": [
             {"coordinate": str(r.coordinate), "characters": r.restored, "line": r.restored_line}
             for r in waiting

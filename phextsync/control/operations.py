@@ -195,7 +195,10 @@ QUARANTINE: Final = Operation(
     changes=True,
 )
 QUARANTINED: Final = Operation(  # `quarantine` reads both answers further
-    "quarantined", (PHEXT,), answers.ANY, "the ranges and writers of which it waits"
+    "quarantined",
+    (PHEXT, Argument("true for those where that ended", bool, is_optional=True)),
+    answers.ANY,
+    "the ranges and writers of which it waits",
 )
 WAITING: Final = Operation(
     "waiting",

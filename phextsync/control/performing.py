@@ -170,9 +170,10 @@ def _look(replicas: ReplicaSet, replica: Replica, name: str, arguments: list[Val
             within = CoordinateRange.parse(range_)
             found = _near(replicas, replica, within, at, count, itself=itself)
             return operations.NEAR.answer.encode(found)
-        case "quarantined", []:
-            held = [*quarantine.rules_of(replicas, replica.name).held]
-            return quarantine.QUARANTINED.answer.encode(held)
+        case "quarantined", [*ended]:
+            rules = quarantine.rules_of(replicas, replica.name)
+            over = [each for each in rules.ended if each not in rules.held]
+            return quarantine.QUARANTINED.answer.encode(over if any(ended) else [*rules.held])
         case "read", [str(range_), str(after)]:
             return operations.READ.answer.encode(_read(replicas, replica, rest_of(range_, after)))
         case _:

@@ -5,10 +5,12 @@ tells, of lines in any order, merged as every text is:
 
     phext NAME
     hold RANGE NODE-ID[/LABEL]
+    ended RANGE NODE-ID[/LABEL]
     stands COORDINATE CLIENT CLOCK
 
 What a writer of `hold` has put into the range is taken wherever a node sees it, but for what
 `stands`: what it wrote there under a client id up to a clock, before it was put in quarantine.
+Where that `ended`, what was taken by then can be listed.
 """
 
 from collections.abc import Iterator
@@ -51,11 +53,12 @@ class Quarantined:
 
 @dataclass(slots=True)
 class Rules:
-    """Whose work waits where in one phext, and what stands of it: clocks by coordinate and client
-    id."""
+    """Whose work waits where in one phext, or did until that `ended`, and what stands of it: clocks
+    by coordinate and client id."""
 
     phext: str = ""
     held: dict[Quarantined, None] = field(default_factory=dict)
+    ended: dict[Quarantined, None] = field(default_factory=dict)
     clocks: dict[Coordinate, dict[int, int]] = field(default_factory=dict)
 
     def at(self, place: Coordinate) -> list[Writer]:
@@ -73,6 +76,7 @@ class Rules:
         """Return the text of the scroll."""
         lines = [f"phext {self.phext}"]
         lines += [f"hold {held.range} {_told(held.writer)}" for held in self.held]
+        lines += [f"ended {ended.range} {_told(ended.writer)}" for ended in self.ended]
         for place, clocks in self.clocks.items():
             lines += [f"stands {place} {client} {clock}" for client, clock in clocks.items()]
         return "".join(f"{line}\n" for line in [lines[0], *sorted(lines[1:])])
@@ -89,6 +93,8 @@ def read_rules(text: str) -> Rules:
                     rules.phext = min(rules.phext or " ".join(name), " ".join(name))
                 case ["hold", range_, who], _ if len(rules.held) < HELD_MAX:
                     rules.held[Quarantined(stored_range(range_), _writer(who))] = None
+                case ["ended", range_, who], _ if len(rules.ended) < HELD_MAX:
+                    rules.ended[Quarantined(CoordinateRange.parse(range_), _writer(who))] = None
                 case _, ["stands", place, client, clock]:
                     clocks = rules.clocks.setdefault(Coordinate.parse(place), {})
                     clocks[int(client)] = max(int(clock), clocks.get(int(client), 0))
@@ -120,8 +126,8 @@ def change(
     replicas: ReplicaSet, phext: str, range_: CoordinateRange, by: Writer, how: str, label: str
 ) -> None:
     """Let wait what a writer adds to a range: from now on (`new`), or `all` that it has put in; or
-    `end` that. PermissionDeniedError when the writer itself would end it, PhextsyncError when it
-    would begin it."""
+    `end` that, and said again, list no more what waits still. PermissionDeniedError when the writer
+    itself would end it, PhextsyncError when it would begin it."""
     if by.label and not is_stamp(by.label):
         raise PhextsyncError(f"expected a label that is told from others, found {by.label!r:.80}")
     rules = rules_of(replicas, phext)
@@ -129,10 +135,7 @@ def change(
     match how:
         case "end":
             _check_is_free(replicas, rules, label)
-            _check_is_held(rules, held)
-            del rules.held[held]
-            if all(other.writer != by for other in rules.held):
-                _forget(replicas, rules, by)
+            _end(replicas, rules, held)
         case "new" | "all":
             _check_is_of_others(replicas, by, label)
             if held not in rules.held and len(rules.held) == HELD_MAX:
@@ -141,6 +144,7 @@ def change(
                     "waits: take a wider one in place of several, or end what waits no more"
                 )
             rules.held[held] = None
+            rules.ended.pop(held, None)
             if how == "new":
                 _note(replicas, phext, rules, held)
         case _:
@@ -161,6 +165,18 @@ def check_may_accept(replicas: ReplicaSet, phext: str, place: Coordinate, label:
     rules = rules_of(replicas, phext)
     here = Rules(phext, {held: None for held in rules.held if place in held.range})
     _check_is_free(replicas, here, label)
+
+
+def _end(replicas: ReplicaSet, rules: Rules, held: Quarantined) -> None:
+    if held in rules.ended and held not in rules.held:
+        del rules.ended[held]
+        return
+    _check_is_held(rules, held)
+    del rules.held[held]
+    if len(rules.ended) < HELD_MAX:
+        rules.ended[held] = None
+    if all(other.writer != held.writer for other in rules.held):
+        _forget(replicas, rules, held.writer)
 
 
 def _check_is_free(replicas: ReplicaSet, rules: Rules, label: str) -> None:

@@ -31,7 +31,7 @@ async def use_quarantine(node: AsyncHandle, name: str, arguments: Sequence[Argum
             return [f"what {who} puts into {range_} waits now"]
         case ["quarantine_list", _]:
             rows: list[TakenBack] = []
-            for each in await held.writers():
+            for each in [*await held.writers(), *await held.ended()]:
                 rows += await held.waiting(each.writer, each.range)
             return _told(rows, "nothing waits")
         case ["quarantine_accept", str(range_), _]:
