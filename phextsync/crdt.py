@@ -77,7 +77,8 @@ _HUNKS_WORK_MAX: Final = 1 << 20  # for each, two copies are made; one of 1 MiB 
 _VERSION_BYTE_WORK: Final = 40  # it takes as long to copy as so many bytes of text
 
 _IMPORT_BIT: Final = 1 << 52
-_END_BITS: Final = _IMPORT_BIT | 0xFFF << 40  # of imports of line ends, behind all others
+_DIGEST_BITS: Final = 52
+_RANK_BITS: Final = 12  # of these in imports of line ends, and of lines: which stand last and first
 _LINES_AT_A_TIME: Final = 256
 _MARK: Final = "."
 _NO_UPDATE: Final = b"\0\0"
@@ -304,7 +305,7 @@ class Scroll:
         hunks = in_hunks(old, edits)
         work = len(hunks) * (self.size + _VERSION_BYTE_WORK * len(version))
         if len(hunks) > IMPORTED_HUNKS_MAX or work > _HUNKS_WORK_MAX:
-            client_id = _import_client_id(self.coordinate.key, version, text, _bits_of(old, edits))
+            client_id = _import_client_id(self.coordinate.key, version, text, _rank_of(old, edits))
             return self._import(edits, client_id)
         return _merged([self._import_hunk(hunk) for hunk in reversed(hunks)])
 
@@ -520,14 +521,14 @@ class Scroll:
         """
         if not any(words for _, _, words in edits):
             return self._splice(self.text, edits)
-        bits = _bits_of(self.text, edits)
+        rank = _rank_of(self.text, edits)
         trial = self._copy(_IMPORT_BIT)
         update = trial._splice(trial.text, edits)
         assert update is not None
         key = self.coordinate.key
-        client_id = _import_client_id(key, strip_deletes(update, trial.version()), "", bits)
+        client_id = _import_client_id(key, strip_deletes(update, trial.version()), "", rank)
         if clock_of(self.version(), client_id):
-            client_id = _import_client_id(key, self.version(), trial.text, bits)
+            client_id = _import_client_id(key, self.version(), trial.text, rank)
         return self._import(edits, client_id)
 
     def _import(self, edits: Sequence[Edit], client_id: int) -> bytes | None:
@@ -648,15 +649,29 @@ def _byte_offsets(text: str, edits: Sequence[Edit]) -> list[Edit]:
     return located
 
 
-def _import_client_id(key: bytes, version: bytes, text: str, bits: int = _IMPORT_BIT) -> int:
+def _import_client_id(key: bytes, version: bytes, text: str, rank: int = 0) -> int:
     hasher = blake2b(key + len(version).to_bytes(4, "big") + version, digest_size=8)
     hasher.update(text.encode())
-    return bits | int.from_bytes(hasher.digest(), "big") >> 12
+    digest = int.from_bytes(hasher.digest(), "big") >> 64 - _DIGEST_BITS
+    if rank:
+        digest >>= _RANK_BITS
+    if rank > 0:
+        digest |= ((1 << _RANK_BITS) - 1) << _DIGEST_BITS - _RANK_BITS
+    return _IMPORT_BIT | digest
 
 
-def _bits_of(text: str, edits: Sequence[Edit]) -> int:
-    """Return what the client id of an import of edits of `text` has, whatever its digest is."""
-    return _END_BITS if all(is_line_end(text, edit) for edit in edits) else _IMPORT_BIT
+def _rank_of(text: str, edits: Sequence[Edit]) -> int:
+    """Return where an import of edits of `text` stands among those that insert at the same places:
+    -1 before them (lines), 1 behind them (line ends), 0 wherever its digest says."""
+    if all(is_line_end(text, edit) for edit in edits):
+        return 1
+    return -1 if all(_puts_lines(text, edit) for edit in edits) else 0
+
+
+def _puts_lines(text: str, edit: Edit) -> bool:
+    """Whether an edit of `text` puts whole lines before a line."""
+    start, stop, words = edit
+    return start == stop and words.endswith("\n") and text[start - 1 : start] in ("", "\n")
 
 
 def _deleted(update: bytes) -> list[tuple[int, int, int]]:

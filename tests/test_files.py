@@ -329,6 +329,20 @@ def test_what_one_puts_at_the_end_of_a_line_comes_before_the_new_end_of_another(
             assert mesh.settle(2) == {"n.md": f"one\r\n{line}\r\nthree\r\n"}
 
 
+def test_what_one_puts_at_the_beginning_of_a_line_stays_in_it_where_another_puts_lines() -> None:
+    for line in ("# title\n\n", "a line\n"):
+        for word in ("DONE", "more", "x", "-"):
+            mesh = Mesh(2)
+            one, two = mesh.machines
+            one.disk.put("n.md", "one\ntwo\n")
+            mesh.settle(2)
+            mesh.part()
+            _replace(one, "n.md", f"{word} one\ntwo\n")
+            two.disk.put("n.md", f"{line}one\ntwo\n")
+            mesh.pass_time(1)
+            assert mesh.settle(2) == {"n.md": f"{line}{word} one\ntwo\n"}
+
+
 def test_who_goes_on_with_a_last_line_of_another_parts_it_not(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")
