@@ -160,6 +160,52 @@ async def test_memories_are_listed_by_path_in_pages_and_by_folders(tmp_path: Pat
         assert await paths(path_prefix="/none/") == []
 
 
+async def test_who_deletes_what_is_listed_gets_all_of_it(tmp_path: Path) -> None:
+    async with _served(tmp_path) as (_, _, client):
+        do, memories = client.do, client.stores.memories
+        for name in ("a", "b", "c"):
+            store = await client.store()
+            await do(partial(memories.create, store, path=f"/{name}", content="text"))
+            await do(partial(memories.create, store, path="/folder/one", content="text"))
+            await do(partial(memories.create, store, path="/z", content="text"))
+
+        def delete_all() -> tuple[int, int]:
+            count, stores = 0, 0
+            for found in client.stores.list(limit=1):
+                for row in memories.list(found.id, limit=1):
+                    assert row.type == "memory"
+                    memories.delete(row.id, memory_store_id=found.id)
+                    count += 1
+                client.stores.delete(found.id)
+                stores += 1
+            return stores, count
+
+        assert await do(delete_all) == (3, 9)
+
+
+@pytest.mark.parametrize("page", ["zz", "2f", "61", "ff2f61", "612f61"])
+async def test_what_asks_for_no_page_is_said(tmp_path: Path, page: str) -> None:
+    async with _served(tmp_path) as (_, _, client):
+        store = await client.store()
+        for list_ in (
+            partial(client.stores.list, page=page),
+            partial(client.stores.memories.list, store, page=page),
+            partial(client.stores.memory_versions.list, store, page=page),
+        ):
+            with pytest.raises(anthropic.BadRequestError, match="expected the next_page"):
+                await client.do(list_)
+
+
+async def test_a_filter_that_is_none_is_said(tmp_path: Path) -> None:
+    async with _served(tmp_path) as (_, _, client):
+        versions = partial(client.stores.memory_versions.list, await client.store())
+        expected = "expected created, modified or deleted as operation, found made"
+        with pytest.raises(anthropic.BadRequestError, match=expected):
+            await client.do(partial(versions, operation="made"))
+        with pytest.raises(anthropic.BadRequestError, match="expected true or false as include"):
+            await client.do(partial(client.stores.list, include_archived="yes"))  # type: ignore[arg-type]
+
+
 async def test_a_stale_digest_is_a_conflict_and_changes_nothing(tmp_path: Path) -> None:
     async with _served(tmp_path) as (_, _, client):
         store, do, memories = await client.store(), client.do, client.stores.memories

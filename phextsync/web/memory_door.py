@@ -62,6 +62,8 @@ _ERRORS: Final = (
     (StoreError, 503, "api_error"),
     (PhextsyncError, 400, "invalid_request_error"),
 )
+_OPERATIONS: Final = ("created", "modified", "deleted")
+_AUTHOR: Final = "service_account_id"
 _NOT_AGAIN: Final = {"x-should-retry": "false"}  # else clients send again what cannot succeed
 _NO_REDACTION: Final = (
     "one version cannot be redacted: each machine keeps a history of its own, and none can promise "
@@ -114,7 +116,7 @@ class MemoryDoor:
     async def _list_stores(self, request: Request) -> Json:
         query = request.query_params
         since, until = (memory_json.moment(query, f"created_at[{end}]") for end in ("gte", "lte"))
-        has_all = query.get("include_archived") == "true"
+        has_all = memory_json.one_of(query, "include_archived", ("true", "false"), "") == "true"
         found = [
             store
             for store in self._stores.stores()
@@ -122,7 +124,7 @@ class MemoryDoor:
             and (since is None or store.created_ms >= since)
             and (until is None or store.created_ms <= until)
         ]
-        shown, more = page_of(found, lambda store: store_id(store.parts), query)
+        shown, more = page_of(found, lambda row: (-row.created_ms, store_id(row.parts)), query)
         return {"data": [memory_json.store_json(store) for store in shown], "next_page": more}
 
     async def _create_store(self, request: Request) -> Json:
@@ -177,7 +179,9 @@ class MemoryDoor:
             elif grouped not in rows[-1:]:
                 rows.append(grouped)
         limit = FULL_PAGE_MAX if full else PAGE_MAX
-        shown, more = page_of(rows, lambda r: r if isinstance(r, str) else r.path, query, limit)
+        shown, more = page_of(
+            rows, lambda row: (0, row if isinstance(row, str) else row.path), query, limit
+        )
         data: list[Json] = []
         for row in shown:
             if isinstance(row, str):
@@ -233,7 +237,7 @@ class MemoryDoor:
         asked = query.get("memory_id")
         places = [*paths] if asked is None else [place_of(asked, store)]
         since, until = (memory_json.moment(query, f"created_at[{end}]") for end in ("gte", "lte"))
-        kind, who = query.get("operation"), query.get("service_account_id")
+        kind, who = memory_json.one_of(query, "operation", _OPERATIONS, ""), query.get(_AUTHOR)
         rows: list[_Row] = []
         for place in places if not ({"api_key_id", "session_id"} & {*query}) else ():
             past = self._stores.past(place)
@@ -243,12 +247,12 @@ class MemoryDoor:
                 for version in versions
                 if (since is None or version.time_ms >= since)
                 and (until is None or version.time_ms <= until)
-                and kind in (None, version.operation)
+                and kind in ("", version.operation)
                 and (who is None or who in [writer.hex() for writer in version.writers[:1]])
             )
-        rows.sort(key=lambda row: (-row.version.time_ms, row.place))
+        rows.sort(key=_newest_first)
         limit = FULL_PAGE_MAX if full else PAGE_MAX
-        shown, more = page_of(rows, lambda r: version_id(r.place, r.version.time_ms), query, limit)
+        shown, more = page_of(rows, _newest_first, query, limit)
         data = [await _told_version(store, row, paths.get(row.place, ""), full) for row in shown]
         return {"data": data, "next_page": more}
 
@@ -305,6 +309,10 @@ def _route(path: str, answers: dict[str, Answering]) -> Route:
             return JSONResponse(memory_json.error_json(kind, str(error)), status, _NOT_AGAIN)
 
     return Route(path, answer, methods=[*answers])
+
+
+def _newest_first(row: _Row) -> tuple[int, str]:
+    return -row.version.time_ms, memory_id(row.place)
 
 
 async def _told_version(store: StoreRecord, row: _Row, path: str, full: bool) -> Json:

@@ -72,27 +72,48 @@ def _object(name: str, found: Json) -> dict[str, Json]:
 
 def is_full(query: QueryParams, default: str = "basic") -> bool:
     """Whether contents are asked for."""
-    found = query.get("view", default)
-    if found not in ("basic", "full"):
-        raise PhextsyncError(f"expected basic or full as view, found {found:.60}")
-    return found == "full"
+    return one_of(query, "view", ("basic", "full"), default) == "full"
+
+
+def one_of(query: QueryParams, name: str, words: Sequence[str], default: str) -> str:
+    """Return a word of the query, the default when it is left out or empty."""
+    found = query.get(name) or default
+    if found != default and found not in words:
+        expected = f"{', '.join(words[:-1])} or {words[-1]}"
+        raise PhextsyncError(f"expected {expected} as {name}, found {found:.60}")
+    return found
 
 
 def page_of(
-    rows: Sequence[T], key: Callable[[T], str], query: QueryParams, limit_max: int = PAGE_MAX
+    rows: Sequence[T],
+    key: Callable[[T], tuple[int, str]],
+    query: QueryParams,
+    limit_max: int = PAGE_MAX,
 ) -> tuple[Sequence[T], str | None]:
-    """Return the rows of the page that is asked for, and what asks for the next: the hexadecimal
-    key of the last row of the page before. A row that is gone by then ends the list."""
+    """Return the rows of the page that is asked for, and what asks for the next: the key of the
+    last row, by which rows are sorted. It may be gone by then, as where a client deletes what it
+    lists."""
     limit = min(limit_max, number(query, "limit", _PAGE, PAGE_MAX))
-    start = 0
     if page := query.get("page"):
-        start = len(rows)
-        for i, row in enumerate(rows):
-            if key(row).encode().hex() == page:
-                start = i + 1
-    shown = rows[start : start + limit]
-    more = start + limit < len(rows)
-    return shown, key(shown[-1]).encode().hex() if more else None
+        last = _key_of(page)
+        rows = [row for row in rows if key(row) > last]
+    shown = rows[:limit]
+    return shown, _page_after(key(shown[-1])) if len(rows) > limit else None
+
+
+def _page_after(key: tuple[int, str]) -> str:
+    number_, text = key
+    return f"{number_}/{text}".encode().hex()
+
+
+def _key_of(page: str) -> tuple[int, str]:
+    try:
+        number_, slash, text = bytes.fromhex(page).decode().partition("/")
+        if slash:
+            return int(number_), text
+    except ValueError:
+        pass
+    raise PhextsyncError(f"expected the next_page of an answer as page, found {page:.60}")
 
 
 def number(query: QueryParams, name: str, default: int, most: int, least: int = 1) -> int:
