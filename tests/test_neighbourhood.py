@@ -19,6 +19,7 @@ from phextsync.testing.faults import Partition, Repair
 from phextsync.testing.memory_links import MemoryLinks
 from phextsync.testing.mesh import PHEXT
 from phextsync.transport import CONNECT_TIMEOUT_S, SecureLink
+from phextsync.trust.permissions import Permissions
 
 _A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
 _COUNT, _LINKS_MAX = 12, 5
@@ -52,6 +53,16 @@ def test_nodes_keep_as_many_links_as_they_may_and_all_hear_everything() -> None:
         assert all(mesh.node(number).is_whole() for number in range(_COUNT))
 
     mesh.run(body)
+
+
+def test_nodes_that_may_not_hear_of_others_stand_in_nobodys_way() -> None:
+    reads = Permissions.from_uris(["phext:memory?read=1.*"])
+    world = World(0, 24, links_max=6, permissions=dict.fromkeys(range(21, 24), reads))
+    for seconds in range(20, 61, 4):
+        world.run_until(seconds)
+        for number in range(21):
+            heard = world._nodes[number].core.presence.here()
+            assert len(heard) == 23, f"{number} after {seconds} s"
 
 
 def test_nobody_who_is_there_is_believed_gone_after_a_start() -> None:

@@ -110,6 +110,22 @@ def test_the_order_in_which_nodes_are_told_does_not_matter(count: int, seed: int
     assert overlay(nodes, shared, _LINKS_MAX) == overlay(nodes[::-1] * 2, others, _LINKS_MAX)
 
 
+@given(st.integers(1, 60), _seeds, st.data())
+def test_no_way_leads_over_one_with_limits_where_there_is_another(
+    count: int, seed: int, data: st.DataObject
+) -> None:
+    nodes = _nodes(count, seed)
+    chosen = overlay(nodes, {}, data.draw(st.integers(4, _LINKS_MAX)))
+    limited = frozenset(data.draw(st.lists(st.sampled_from(nodes), max_size=count)))
+    tree = spanning_tree(chosen, limited)
+    assert all(len(list(_distances(tree, node))) == count for node in nodes[:1])
+    assert sum(map(len, tree.values())) == 2 * (count - 1)
+    others = {node: chosen[node] - limited for node in nodes if node not in limited}
+    if others and len(list(_distances(others, min(others)))) == len(others):
+        within = {node: tree[node] - limited for node in others}
+        assert len(list(_distances(within, min(others)))) == len(others)
+
+
 @given(st.integers(1, 400), _seeds)
 def test_the_tree_reaches_everybody_over_few_links_of_the_overlay(count: int, seed: int) -> None:
     chosen = overlay(_nodes(count, seed), {}, _LINKS_MAX)

@@ -524,6 +524,31 @@ def test_processes_at_one_node_tell_their_facts_side_by_side() -> None:
     assert seen() == {"load": 1}
 
 
+def test_a_node_tells_other_nodes_and_no_users_that_it_has_limits() -> None:
+    limited = {b"o" * 16}
+    ours, theirs = (_limited_board(node_id, limited) for node_id in (b"o" * 16, b"p" * 16))
+    for now in range(2):
+        ours.link_opened(now, 1, b"p" * 16)
+        theirs.link_opened(now, 1, b"o" * 16)
+        ours.publish({"load": 1})
+        theirs.receive(now, 1, ours.next_notices(now, 1))
+        assert theirs.limited() == ours.limited() == limited
+        assert [peer.facts for peer in theirs.peers()] == [{"load": 1}]
+        limited.clear()
+
+
+def _limited_board(node_id: bytes, limited: set[bytes]) -> PresenceBoard:
+    return PresenceBoard(
+        node_id,
+        "name",
+        b"i" * 16,
+        limits=Limits(),
+        interval_s=5,
+        is_limited=lambda: node_id in limited,
+        on_failure=lambda *_: None,
+    )
+
+
 _parts = st.dictionaries(
     st.sampled_from("abcdef"), st.integers(0, 9).map(lambda n: "x" * (25 * n)), max_size=6
 )

@@ -326,6 +326,20 @@ def test_a_comparison_is_due_when_too_much_is_left_or_a_writer_does_not_tell() -
     assert list(branch.overdue(5.9, 1)) == ["memory"]
 
 
+def test_what_peers_pruned_stays_so_where_a_node_knows_too_few_to_choose() -> None:
+    mesh = _Mesh(2, {(0, 1)})
+    tree = mesh.nodes[0].tree
+    (link,) = tree.branches
+    tree.is_grown = False
+    tree.pruned(link)
+    tree.is_grown = False
+    tree.follow(None)
+    assert not tree.pushes(link)
+    tree.is_grown = True
+    tree.is_grown = False
+    assert tree.pushes(link), "all are linked again"
+
+
 def test_what_lies_outside_of_what_both_hold_is_forgotten() -> None:
     branch = _branch()
     branch.leave(b"1", _SCROLL)

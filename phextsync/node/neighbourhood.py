@@ -5,7 +5,7 @@ somebody asked for; it ends when it was not asked for again for a while. A node 
 it has dialled: each link has one end that decides.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, Protocol, TypeAlias
 
 from phextsync.node.overlay import Pair, Rings, overlay, spanning_tree
@@ -45,10 +45,25 @@ class Placed(Protocol):
         """How many slots pairs of nodes both hold; another object when that changes."""
 
 
-def choose(nodes: frozenset[bytes], shared: Mapping[Pair, int], links_max: int) -> Chosen:
-    """Return what all that know these nodes choose."""
+class Choose(Protocol):
+    """Says what all choose that know the same."""
+
+    def __call__(
+        self,
+        nodes: frozenset[bytes],
+        shared: Mapping[Pair, int],
+        links_max: int,
+        limited: frozenset[bytes],
+    ) -> Chosen: ...
+
+
+def choose(
+    nodes: frozenset[bytes], shared: Mapping[Pair, int], links_max: int, limited: frozenset[bytes]
+) -> Chosen:
+    """Return what all that know these nodes choose, of which some are `limited` in what they may
+    pass on."""
     chosen = overlay(nodes, shared, links_max)
-    return chosen, spanning_tree(chosen)
+    return chosen, spanning_tree(chosen, limited)
 
 
 class Neighbourhood:
@@ -65,7 +80,7 @@ class Neighbourhood:
         placed: Placed,
         *,
         links_max: int,
-        choose: Callable[[frozenset[bytes], Mapping[Pair, int], int], Chosen] = choose,
+        choose: Choose = choose,
     ) -> None:
         self.links_max = links_max
         self._choose = choose
@@ -75,6 +90,7 @@ class Neighbourhood:
         self._passing: dict[bytes, float] = {}  # until when
         self._others: frozenset[bytes] = frozenset()
         self._slots: Mapping[Pair, int] = {}
+        self._limited: frozenset[bytes] = frozenset()
         self._lasting: frozenset[bytes] = frozenset()
         core.presence.subscribe(self._heard)
         self._absent: dict[bytes, bool] = {}  # who is not there, and would be linked if it were
@@ -162,13 +178,16 @@ class Neighbourhood:
         if presence.knows_all:
             others |= presence.here()
         others.discard(self._core.node_id)
-        slots = self._placed.shared
-        if others == self._others and slots is self._slots:
+        slots, limited = self._placed.shared, presence.limited()
+        if others == self._others and slots is self._slots and limited == self._limited:
             return
-        self._others, self._slots = frozenset(others), slots
+        self._others, self._slots, self._limited = frozenset(others), slots, limited
         self._absent, self._rings = {}, None
         own_id, tree = self._core.node_id, self._core.tree
-        chosen, branches = self._choose(self._others | {own_id}, slots, self.links_max)
+        nodes = self._others | {own_id}
+        chosen, branches = self._choose(nodes, slots, self.links_max, limited)
         self._lasting = frozenset(chosen[own_id])
         tree.is_grown = len(others) > self.links_max
-        tree.follow(frozenset(branches[own_id]) if tree.is_grown else None)
+        hears_of_all = self._core.replicas.permissions.reads_everything
+        is_chosen = tree.is_grown and hears_of_all
+        tree.follow(frozenset(branches[own_id]) if is_chosen else None)

@@ -45,22 +45,28 @@ def overlay(
     return chosen
 
 
-def spanning_tree(chosen: Mapping[bytes, set[bytes]]) -> dict[bytes, set[bytes]]:
+def spanning_tree(
+    chosen: Mapping[bytes, set[bytes]], limited: frozenset[bytes] = frozenset()
+) -> dict[bytes, set[bytes]]:
     """Return with which of its peers each node is linked in a tree of shortest ways from one node,
     one tree for each part that is connected. So two nodes are as far from each other at most as
-    both are from that node."""
+    both are from that node. Over one that is `limited` in what it may pass on leads a way only
+    where there is no other."""
     tree: dict[bytes, set[bytes]] = {node: set() for node in chosen}
     reached: set[bytes] = set()
-    for root in _ring([*chosen], 0):
+    for root in sorted(_ring([*chosen], 0), key=limited.__contains__):
         edge = [] if root in reached else [root]
         reached.add(root)
+        last: list[bytes] = []
         while edge:
             further: list[bytes] = []
             for node in edge:
                 for peer in sorted(chosen[node] - reached):
                     _link(tree, (node, peer))
                     reached.add(peer)
-                    further.append(peer)
+                    (last if peer in limited else further).append(peer)
+            if not further:
+                further, last = last, []
             edge = further
     return tree
 

@@ -29,6 +29,9 @@ _SPARSE_INTERVAL_S: Final = 200.0  # at most
 _SUSPECT_S: Final = 5.0
 _GRACE_S: Final = 1.0
 _NOTICE_BYTES: Final = 400
+_LIMITED: Final = (".limited", 1)
+"""The fact by which a node tells that its certificate does not allow everything: others let ways
+lead around it. It is no fact for users."""
 
 Life: TypeAlias = tuple[bytes, bytes]
 """A node id and an incarnation: a node from its start to its end."""
@@ -81,6 +84,7 @@ class _Known:
     heard_at: float
     expires_at: float
     turn: int  # grows over all that is to be passed on
+    is_limited: bool
 
 
 class PresenceBoard:
@@ -94,12 +98,14 @@ class PresenceBoard:
         *,
         limits: Limits,
         interval_s: float,
+        is_limited: Callable[[], bool] = lambda: False,
         ways: Ways | None = None,
         on_ready: Callable[[int], None] = _ignore,
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         self._own = (node_id, incarnation)
         self._name = name
+        self._is_limited = is_limited
         self._limits = limits
         self._interval_s = interval_s
         self._ways = ways
@@ -133,8 +139,8 @@ class PresenceBoard:
         if facts:
             parts[session] = {**facts}  # `dict` takes pairs, too
         every = tuple(fact for part in parts.values() for fact in part.items())
-        try:
-            check_facts(every, self._limits)  # so that what any session leaves behind fits too
+        try:  # so that what any session leaves behind fits too
+            check_facts((*every, _LIMITED), self._limits)
         except ProtocolError as error:
             raise PhextsyncError(str(error)) from error
         self._parts, self._facts = parts, tuple(sorted(dict(every).items()))
@@ -158,6 +164,11 @@ class PresenceBoard:
     def here(self) -> set[bytes]:
         """Return which other nodes are there."""
         return {node_id for node_id, _ in self._known}
+
+    def limited(self) -> frozenset[bytes]:
+        """Return which nodes tell that they may not do everything, this one among them if so."""
+        told = (node[0] for node, known in self._known.items() if known.is_limited)
+        return frozenset((*told, self._own[0]) if self._is_limited() else told)
 
     @property
     def knows_all(self) -> bool:
@@ -334,7 +345,8 @@ class PresenceBoard:
             self._tells_by = min(self._tells_by, self._now + self.interval_s)
             left_ms = int(1000 * min(left_s, self._limits.presence_left_s_max))
             assert self._facts is not None
-            return Notice(*node, self._counter, left_ms, self._name, self._facts)
+            facts = (*self._facts, _LIMITED) if self._is_limited() else self._facts
+            return Notice(*node, self._counter, left_ms, self._name, facts)
         known = self._known.get(node)
         if known is None or known.expires_at <= self._now:
             return None
@@ -369,7 +381,9 @@ class PresenceBoard:
             if not is_direct:
                 return
             self._forget(min(self._known, key=lambda other: self._known[other].expires_at))
-        self._known[node] = known = _Known(notice, self._now, math.inf, self._turn)
+        self._known[node] = known = _Known(
+            notice, self._now, math.inf, self._turn, _LIMITED in notice.facts
+        )
         self._expire(known, self._now + notice.left_ms / 1000)
         self._pass_on(node)
         if before is None or (before.notice.name, before.notice.facts) != (
@@ -405,4 +419,5 @@ class _Link:
 
 
 def _presence(notice: Notice) -> PeerPresence:
-    return PeerPresence(notice.node_id, notice.name, dict(notice.facts))
+    facts = {name: value for name, value in notice.facts if name != _LIMITED[0]}
+    return PeerPresence(notice.node_id, notice.name, facts)

@@ -144,6 +144,7 @@ class Synchronizer:
             incarnation,
             limits=limits,
             interval_s=timing.presence_interval_s,
+            is_limited=lambda: not replicas.permissions.is_everything,
             ways=self._shared.tree,
             on_ready=listener.on_ready,
             on_failure=replicas.on_failure,

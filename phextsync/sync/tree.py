@@ -90,10 +90,11 @@ class Tree:
 
     @is_grown.setter
     def is_grown(self, is_grown: bool) -> None:
-        """What was pruned is grafted again when all others are linked."""
-        self._is_grown = is_grown
+        """What was pruned is grafted again when all others come to be linked. Who may know of few
+        others hears from them that not all are."""
+        was_grown, self._is_grown = self._is_grown, is_grown
         for branch in self.branches.values():
-            if not is_grown and not branch.is_eager:
+            if was_grown and not is_grown and not branch.is_eager:
                 branch.graft(())
         self._look()
 
@@ -113,7 +114,10 @@ class Tree:
         self._look()
 
     def follow(self, peer_ids: frozenset[bytes] | None) -> None:
-        """The links with these peers are those of the tree that all choose; None: of no tree."""
+        """The links with these peers are those of the tree that all choose; None: of no tree, and
+        what peers pruned stays so."""
+        if peer_ids is None and self._plan is None:
+            return
         self._plan = peer_ids
         for branch in self.branches.values():
             branch.plan(is_planned=peer_ids is None or branch.peer_id in peer_ids)

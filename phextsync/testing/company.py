@@ -44,7 +44,7 @@ class Shared:
         self.links_max = links_max
         self._placements: dict[tuple[str, tuple[int, bytes]], Placement] = {}
         self._slots: dict[_Slots, Mapping[Pair, int]] = {}
-        self._chosen: dict[tuple[frozenset[bytes], int, int], Chosen] = {}
+        self._chosen: dict[tuple[frozenset[bytes], int, int, frozenset[bytes]], Chosen] = {}
 
     def placement(
         self, replicas: ReplicaSet, phext: str, members: Mapping[bytes, Member] | None
@@ -60,12 +60,18 @@ class Shared:
         """Return the first one that is equal: all are told apart by identity."""
         return self._slots.setdefault(frozenset(slots.items()), slots)
 
-    def choose(self, nodes: frozenset[bytes], slots: Mapping[Pair, int], links_max: int) -> Chosen:
-        """Return what `neighbourhood.choose` does; `slots` are such as `same` has returned."""
-        key = nodes, id(slots), links_max
+    def choose(
+        self,
+        nodes: frozenset[bytes],
+        shared: Mapping[Pair, int],
+        links_max: int,
+        limited: frozenset[bytes],
+    ) -> Chosen:
+        """Return what `neighbourhood.choose` does; `shared` is such as `same` has returned."""
+        key = nodes, id(shared), links_max, limited
         if key not in self._chosen:
             _make_room(self._chosen)
-            self._chosen[key] = choose(nodes, slots, links_max)
+            self._chosen[key] = choose(nodes, shared, links_max, limited)
         return self._chosen[key]
 
 
