@@ -39,6 +39,7 @@ from phextsync.handles.requests import (
 )
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.node.options import seconds_of
 from phextsync.phext_names import checked_name
 from phextsync.replica.changes import Change, current_writer
 from phextsync.replica.history_keeper import HistorySetting
@@ -89,7 +90,7 @@ class AsyncHandle:
     async def durable(self, *, timeout_s: float | None = None) -> None:
         """Wait until every change made so far is on the node's disk. TimeoutError after
         `timeout_s`."""
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(seconds_of(timeout_s)):
             await ask(self._engine, operations.DURABLE)
 
     async def synced(
@@ -101,7 +102,7 @@ class AsyncHandle:
         timeout_s: float | None = None,
     ) -> None:
         """Wait as `Node.synced` does. NotSyncedError (a TimeoutError too) after `timeout_s`."""
-        wanted: list[Value] = [phext, text_of(range_), peers, timeout_s]
+        wanted: list[Value] = [phext, text_of(range_), peers, seconds_of(timeout_s)]
         try:
             async with asyncio.timeout(with_grace(timeout_s)):
                 await ask(self._engine, operations.SYNCED, *wanted)
@@ -124,7 +125,7 @@ class AsyncHandle:
     ) -> list[Hit]:
         """Search as `Node.search` does. TimeoutError after `timeout_s`."""
         wanted: list[Value] = [phext, text_of(range_), words, limit]
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(seconds_of(timeout_s)):
             found = await ask(self._engine, operations.SEARCH, *wanted)
         return found.all(missing)
 

@@ -80,15 +80,18 @@ def send(
     phext: str, sender: Sender, to: str, text: str, expires_after_s: float | None, now_ms: int
 ) -> Plan[Message]:
     """Send a message, and return it as it stands in the receiver's box, on this node's disk."""
+    check_text(text)
     if not text:
         raise PhextsyncError("expected a text to send, found none")
-    check_text(text)
+    if not isinstance(to, str):
+        raise TypeError(f"expected the name of a box, found {type(to).__name__}")
     series = series_of(to, (yield from boxes(phext)))
     if expires_after_s is None and is_to_several(to):
         expires_after_s = BROADCAST_S
     if expires_after_s is not None and not 0 < expires_after_s <= EXPIRES_MAX_S:
         raise PhextsyncError(
-            f"expected to expire after 1 second to 100 years, found {expires_after_s:g} s"
+            "expected to expire after 1 second to 100 years, found "
+            f"{min(expires_after_s, 1e99):g} s"
         )
     expires_ms = None if expires_after_s is None else now_ms + round(1000 * expires_after_s)
     while True:

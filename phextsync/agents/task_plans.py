@@ -137,6 +137,8 @@ def _term_of(term_s: int | None, named: Electorate | None) -> int:
 
 
 def _voters(nodes: Sequence[str]) -> Plan[dict[str, str]]:
+    if isinstance(nodes, str) or not all(isinstance(node, str) for node in nodes):
+        raise TypeError(f"expected a list of nodes, found {nodes!r:.60}")
     known = names_of((yield from asks(operations.STATUS)))
     voters = {id_: known[id_] for id_ in (node_named(node, known) for node in nodes)}
     if len(voters) > VOTERS_MAX:
@@ -151,9 +153,9 @@ def _voters(nodes: Sequence[str]) -> Plan[dict[str, str]]:
 
 def add(phext: str, text: str, nodes: Sequence[str], term_s: int | None, now_ms: int) -> Plan[Task]:
     """Add a task, and return it; it is on this node's disk."""
+    check_text(text)
     if not text.strip():
         raise PhextsyncError("expected a text that says what there is to do, found none")
-    check_text(text)
     named = yield from electorate(phext)
     voters: Mapping[str, str] = {} if named is None else named.voters
     if nodes:

@@ -54,6 +54,8 @@ class TakingBack:
     """What takes back a writer in a range, gathered page by page."""
 
     def __init__(self, by: Writer, range_: str, since_ms: int | None) -> None:
+        if not isinstance(by, Writer):
+            raise TypeError(f"expected a Writer, found {type(by).__name__}")
         self._by = by
         self._since_ms = since_ms
         self._rest: str | None = range_

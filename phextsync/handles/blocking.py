@@ -32,6 +32,7 @@ from phextsync.handles.requests import (
 )
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.node.options import seconds_of
 from phextsync.phext_names import checked_name
 from phextsync.replica.changes import current_writer
 from phextsync.replica.history_keeper import HistorySetting
@@ -96,7 +97,7 @@ class Handle:
         timeout_s: float | None = None,
     ) -> None:
         """Wait as `Node.synced` does. NotSyncedError (a TimeoutError too) after `timeout_s`."""
-        wanted: list[Value] = [phext, text_of(range_), peers, timeout_s]
+        wanted: list[Value] = [phext, text_of(range_), peers, seconds_of(timeout_s)]
         try:
             self._engine.ask(operations.SYNCED, *wanted, timeout_s=with_grace(timeout_s))
         except TimeoutError as error:

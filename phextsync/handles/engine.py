@@ -26,6 +26,7 @@ from phextsync.handles.folder_client import FolderClient
 from phextsync.handles.inbox import Action, Inbox
 from phextsync.index import CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.node.node import Node, open_node
+from phextsync.node.options import folder_of, seconds_of
 from phextsync.replica.views import Key, RangeView
 from phextsync.systems.forking import in_children
 
@@ -49,7 +50,7 @@ class Engine:
 
     def __init__(self, folder: str | Path, options: Options, *, may_own: bool = True) -> None:
         """`may_own`: where no other process runs the node, this one does."""
-        self.folder = Path(folder).expanduser()
+        self.folder = folder_of(folder)
         self._may_own = may_own
         self.client = FolderClient(self.folder, lambda: self._own(options))
         self.client.on_leave = self._leave
@@ -159,8 +160,9 @@ class Engine:
         timeout_s: float | None = None,
     ) -> T:
         """Send a request and wait for its answer; its error is raised here."""
+        wait_s = seconds_of(timeout_s)
         call = self.begin(operation, *arguments, writer=writer)
-        return operation.answer.decode(self.wait(call, timeout_s))
+        return operation.answer.decode(self.wait(call, wait_s))
 
     def wait(self, call: Call, timeout_s: float | None = None) -> Value:
         """Wait for the answer to a call. TimeoutError when it takes longer."""

@@ -10,6 +10,7 @@ from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, Operation, digest
 from phextsync.errors import NotSyncedError, PhextsyncError, ProtocolError
 from phextsync.files.finding import current_folder, whole_path
+from phextsync.node.options import seconds_of
 from phextsync.replica.views import Key, Range, as_coordinate, as_range
 
 _IMPORTED_AT_ONCE: Final = 1000
@@ -33,7 +34,8 @@ def text_of(range_: Range) -> str:
 
 def with_grace(timeout_s: float | None) -> float | None:
     """Return how long to wait for the node to say that a time is over."""
-    return None if timeout_s is None else timeout_s + _GRACE_S
+    wait_s = seconds_of(timeout_s)
+    return None if wait_s is None else wait_s + _GRACE_S
 
 
 def as_not_synced(error: TimeoutError) -> NotSyncedError:

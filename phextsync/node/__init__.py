@@ -9,6 +9,7 @@
 * `gate`: nobody is met before what was changed meanwhile is taken in
 * `links`: frames between the core and the network
 * `overlay`: with whom of the nodes that there are a node keeps links
+* `options`: what a program passes, looked at before it is used
 * `neighbourhood`: with whom it is to be linked now, and which links it ends
 * `dialler`: where there ought to be a link, and when to try again
 * `discoverer`: announces this node, and hears of others

@@ -38,6 +38,7 @@ from phextsync.node.importing import import_texts
 from phextsync.node.links import LINKS_MAX, Links
 from phextsync.node.memory import opened_store, unsent_warnings
 from phextsync.node.neighbourhood import Neighbourhood
+from phextsync.node.options import check_options, folder_of
 from phextsync.node.quarantine import Guard
 from phextsync.node.status import (
     AbsentPeer,
@@ -443,10 +444,6 @@ async def running(node: Node) -> AsyncIterator[None]:
         node.replicas.store.close(clean=is_clean)
 
 
-def _expanded(folder: str | Path) -> Path:
-    return Path(folder).expanduser()
-
-
 @asynccontextmanager
 async def open_node(
     folder: str | Path,
@@ -465,17 +462,17 @@ async def open_node(
 ) -> AsyncIterator[Node]:
     """Run the node whose identity and store are in `folder` for as long as the block lasts.
 
-    `peers` are addresses (`host`, `host:port`) to dial besides those that mDNS finds and those met
-    before; `discover=False` leaves mDNS out. `interests` maps phexts to the ranges that this run
-    holds of those that the folder does. `host` None listens on all interfaces, `port` None on 7439
-    or, when that is taken, on any free one; another one that is taken is a LinkError. For `alone_s`
-    seconds it meets nobody, until what bound directories hold is taken in. `in_memory`: it holds
-    nothing, and its store ends with it. IdentityError: no identity; StoreError: cannot be opened.
+    `peers` are addresses (`host`, `host:port`) to dial besides those met before and those that mDNS
+    finds, `discover=False` none. `interests` maps phexts to the ranges that this run holds of those
+    that the folder does. `host` None is all interfaces, `port` None 7439 or, when that is taken,
+    any free one; another one that is taken is a LinkError. For `alone_s` seconds it meets nobody,
+    until what bound directories hold is taken in. `in_memory`: it holds nothing, and its store ends
+    with it. IdentityError: no identity; StoreError: cannot be opened.
     """
-    path = _expanded(folder)
+    check_options(host, port, peers, interests, links_max)
+    path = folder_of(folder)
     identity, known = NodeIdentity.load(path), KnownPeers.load(path)
-    if discoveries is None:
-        discoveries = [mdns.Mdns()] if discover else []
+    on_lan = [mdns.Mdns()] if discover and discoveries is None else []
     store = opened_store(path, in_memory=in_memory)
     outside = Surroundings(
         folder=path,
@@ -483,7 +480,7 @@ async def open_node(
         store=store,
         commit=Committer(store),
         network=transport.TlsNetwork(identity, host, port),
-        discoveries=discoveries,
+        discoveries=on_lan if discoveries is None else discoveries,
         remembered=discovery.RememberedPeers.load(path / discovery.PEERS_FILE),
         known=known,
         alone_s=alone_s,
