@@ -660,6 +660,8 @@ def test_thirty_handles_leave_neither_threads_nor_descriptors(tmp_path: Path) ->
         with _open(folder) as handle:
             handle.phext().append(_A, f"{number}\n")
             handle.phext().subscribe(print)
+    for thread in _threads() - before[1]:  # that of a callback ends by itself
+        thread.join(PATIENCE_S)
     assert counts() == before
     with _open(folder) as handle:
         assert handle.phext()[_A].split() == [str(number) for number in range(30)]
