@@ -130,7 +130,9 @@ def test_every_host_is_told_and_forgets_again(user: _User, host: str) -> None:
     words = (host, "--project", str(user.home)) if host == "vscode" else (host,)
     shown = user.run(*words, "--dry-run")
     assert (shown.exit_code, user.files()) == (0, {})
-    assert "+++ " in shown.stdout
+    signs = {line[0] for line in shown.stdout.splitlines()}
+    assert signs in ({"-", "+", "@"}, {"-", "+", "@", " "})
+    assert "\\n" not in shown.stdout
     assert user.run(*words).exit_code == 0
     written = user.files()
     assert any(str(user.data) in text for text in written.values())

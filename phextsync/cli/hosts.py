@@ -46,7 +46,7 @@ def integrate(
     root = None if project is None else project.expanduser().absolute()
     changes = changes_for(host, _command(), folder, where.expanduser().absolute(), root)
     if dry_run:
-        say(*(change.diff() for change in changes))
+        say(*(line for change in changes for line in change.diff()))
     else:
         Written(folder).add(host, changes)
         for change in changes:

@@ -64,13 +64,12 @@ class Change:
     insertion: Insertion
     is_new: bool
 
-    def diff(self) -> str:
-        """Return it as a unified diff."""
+    def diff(self) -> list[str]:
+        """Return the lines of it as a unified diff."""
         before = "" if self.is_new else _text(self.path)
         after = self.insertion.done_to(before)
         names = "/dev/null" if self.is_new else str(self.path), str(self.path)
-        lines = unified_diff(before.splitlines(), after.splitlines(), *names, lineterm="")
-        return "\n".join(lines)
+        return [*unified_diff(before.splitlines(), after.splitlines(), *names, lineterm="")]
 
     def write(self) -> None:
         """Write the file whole."""
