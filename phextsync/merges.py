@@ -11,6 +11,7 @@ What either side put in stays, what either deleted goes. Two rules more keep wor
 
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, takewhile
 from operator import itemgetter
@@ -439,8 +440,8 @@ def missing_ends(base: str, mine: str, merged: str) -> list[Edit]:
 
 def glued_words(base: str, mine: str, merged: str) -> list[Edit]:
     """Return the edits of `merged` that part words which `mine` put into `base` from those that
-    others, who did not know `mine`, put right beside them: by the line end or blank that was
-    there."""
+    others, who did not know `mine`, put or let come right beside them: by the line end or blank
+    that was there."""
     put_in = [
         (word.start(), word.end())
         for (_, _, words), place in _Side(base, minimal_edits(base, mine)).put_in()
@@ -461,7 +462,22 @@ def glued_words(base: str, mine: str, merged: str) -> list[Edit]:
         if stop in firsts and _LETTER.fullmatch(words[-1:]):
             place += len(words)
             edits.append((place, place, end if gap in "\r\n" else gap))
-    return edits
+    glued = () if edits else _glued(put_in, mine, merged)
+    return edits or [(at, at, end if gap in "\r\n" else gap) for at, gap in glued]
+
+
+def _glued(put_in: Sequence[_Range], mine: str, merged: str) -> Iterator[tuple[int, str]]:
+    """Give where in `merged` words `put_in` are one with others of `mine`, and what was between."""
+    had, has = (Counter(_WHOLE_WORD.findall(text)) for text in (mine, merged))
+    gaps = {mine[a:b]: (mine[a - 1 : a], mine[b : b + 1]) for a, b in put_in}
+    gaps = {word: around for word, around in gaps.items() if has[word] < had[word]}
+    for found in _WHOLE_WORD.finditer(merged) if gaps else ():
+        word = found[0]
+        for i in range(1, 0 if word in had or len(word) > 2 * _WORD_MAX else len(word)):
+            one, other = word[:i], word[i:]
+            if one in had and other in had and (one in gaps or other in gaps):
+                yield found.start() + i, gaps[one][1] if one in gaps else gaps[other][0]
+                break
 
 
 # -- edits -----------------------------------------------------------------------------------

@@ -249,6 +249,13 @@ def test_last_lines_without_an_end_that_are_put_in_apart_stay_lines(
         ("old\r\n", ("cat\r\n", "dog\r\n"), ["cat", "dog"]),
         ("one\ntwo\n", ("three\nfour\n", "five\nsix\n"), ["five", "four", "six", "three"]),
         ("old stuff here\n", ("cat\n", "old stuff here too\n"), [" too", "cat"]),
+        (
+            "one\nold stuff\nlast\n",
+            ("one\nlast\n", "one\nold stuff X\nlast\n"),
+            [" X", "last", "one"],
+        ),
+        ("one\ntwo\n", ("one two\n", "one\nX two\n"), ["X ", "one two"]),
+        ("a b c\nd e f\n", ("d e f\na b c\n", "a b c X\nd e f\n"), [" X", "a b c", "d e f"]),
         ("a old\n", ("a cat\n", "a dog\n"), None),
     ],
 )
