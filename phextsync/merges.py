@@ -468,15 +468,15 @@ def glued_words(base: str, mine: str, merged: str) -> list[Edit]:
 
 def _glued(put_in: Sequence[_Range], mine: str, merged: str) -> Iterator[tuple[int, str]]:
     """Give where in `merged` words `put_in` are one with others of `mine`, and what was between."""
-    had, has = (Counter(_WHOLE_WORD.findall(text)) for text in (mine, merged))
+    had, has = {*_WHOLE_WORD.findall(mine)}, Counter(_WHOLE_WORD.findall(merged))
+    lacking = Counter(mine[a:b] for a, b in put_in) - has
     gaps = {mine[a:b]: (mine[a - 1 : a], mine[b : b + 1]) for a, b in put_in}
-    gaps = {word: around for word, around in gaps.items() if has[word] < had[word]}
-    for found in _WHOLE_WORD.finditer(merged) if gaps else ():
+    for found in _WHOLE_WORD.finditer(merged) if lacking else ():
         word = found[0]
         for i in range(1, 0 if word in had or len(word) > 2 * _WORD_MAX else len(word)):
             one, other = word[:i], word[i:]
-            if one in had and other in had and (one in gaps or other in gaps):
-                yield found.start() + i, gaps[one][1] if one in gaps else gaps[other][0]
+            if one in had and other in had and (one in lacking or other in lacking):
+                yield found.start() + i, gaps[one][1] if one in lacking else gaps[other][0]
                 break
 
 

@@ -338,3 +338,10 @@ def test_words_of_two_that_stand_glued_together_are_parted(
     base: str, mine: str, merged: str, parted: str
 ) -> None:
     assert apply_edits(merged, glued_words(base, mine, merged)) == parted
+
+
+def test_a_word_that_another_wrote_together_is_not_parted_for_one_that_was_put_in_elsewhere() -> (
+    None
+):
+    base, mine = "to day\nlast\n", "to day\nlast to\n"
+    assert glued_words(base, mine, "today\nlast to\n") == []
