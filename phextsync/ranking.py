@@ -128,6 +128,8 @@ class _Best:
         self._find = _FIND.format(part)
 
     def __call__(self, match: str, limit: int) -> list[Ranked]:
+        if self._left == 0:
+            return []
         rows = self._connection.execute
         part: tuple[int, ...] = ()
         most = max(_BEST_MIN, _BEST_PER_HIT * limit)

@@ -258,6 +258,17 @@ def test_a_rough_answer_has_the_best_of_those_that_were_put_in_last(
     )
 
 
+def test_a_rough_answer_ends_with_the_set_of_words_that_takes_the_last_of_the_marks(
+    index: SearchIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "_NEWEST_MAX", 5)
+    monkeypatch.setattr(ranking, "_APART_MIN", 0)
+    places = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in range(1, 101)]
+    texts = ["milk tea", "milk", "tea", "cow", "sun", "sun", "sun", "sun"]
+    _put(index, *((place, texts[i % 8]) for i, place in enumerate(places)))
+    assert _found(index, "milk | tea | cow ~") == places[64::8]
+
+
 def test_a_rough_answer_leaves_out_words_of_half_of_all_scrolls_beside_others(
     index: SearchIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
