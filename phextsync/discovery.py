@@ -23,6 +23,7 @@ from phextsync.transport import PORT, format_address
 from phextsync.trust.certificates import NODE_ID_BYTES
 
 PEERS_FILE: Final = "peers.json"
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, RecursionError)
 REMEMBERED_PEERS_MAX: Final = 1024
 """When full, the peer seen longest ago is forgotten."""
 
@@ -182,7 +183,7 @@ class RememberedPeers:
                 remembered._seen_s[node_id] = float(entry["last_seen_s"])
                 if "name" in entry:
                     remembered._names[node_id] = str(entry["name"])
-        except (ValueError, LookupError, TypeError, AttributeError, LinkError) as error:
+        except (ArithmeticError, AttributeError, LinkError, *_UNREADABLE) as error:
             raise StoreDamagedError(f"expected remembered peers, found {text[:40]!r}") from error
         return remembered
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from phextsync.cli.settings import read_settings
-from phextsync.errors import PhextsyncError
+from phextsync.discovery import RememberedPeers
+from phextsync.errors import PhextsyncError, StoreDamagedError
 from phextsync.files.bindings import FILE_NAME, BindingStore
 from phextsync.files.markers import MARKER_FILE, read_marker
 from phextsync.node.invitations import INVITATIONS_FILE, Invitations
@@ -16,6 +17,7 @@ from phextsync.plain_files import read_at_most, read_file
 from phextsync.trust.authority import Authority
 from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.known_peers import KNOWN_FILE, KnownPeers
+from phextsync.trust.private_files import save_private
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
@@ -46,23 +48,40 @@ def test_a_source_is_read_to_its_end_or_a_byte_beyond_a_bound(size: int) -> None
     assert source.tell() == size + 1
 
 
+_READERS: list[tuple[str, Callable[[Path], object]]] = [
+    ("config.toml", read_settings),
+    ("identity.pem", NodeIdentity.load),
+    ("authority.pem", Authority.load),
+    ("request.pem", PendingIdentity.load),
+    (KNOWN_FILE, KnownPeers.load),
+    (INVITATIONS_FILE, lambda folder: Invitations(folder).read(0)),
+    (FILE_NAME, lambda folder: BindingStore(folder).bindings()),
+    (MARKER_FILE, read_marker),
+]
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
-@pytest.mark.parametrize(
-    ("name", "read"),
-    [
-        ("config.toml", read_settings),
-        ("identity.pem", NodeIdentity.load),
-        ("authority.pem", Authority.load),
-        ("request.pem", PendingIdentity.load),
-        (KNOWN_FILE, KnownPeers.load),
-        (INVITATIONS_FILE, lambda folder: Invitations(folder).read(0)),
-        (FILE_NAME, lambda folder: BindingStore(folder).bindings()),
-        (MARKER_FILE, read_marker),
-    ],
-)
+@pytest.mark.parametrize(("name", "read"), _READERS)
 def test_a_name_of_ours_that_is_no_file_is_one_line(
     name: str, read: Callable[[Path], object], make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     make(tmp_path / name)
     with pytest.raises(PhextsyncError, match=rf"{name}[^\n]*expected a file, found a pipe"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 9_000, "x = " + "[" * 9_000, "x = 1" + "0" * 5_000, "\xff"])
+@pytest.mark.parametrize(("name", "read"), _READERS[:-1])  # a marker has lines that say nothing
+def test_what_no_reader_of_a_file_of_ours_takes_is_one_line(
+    name: str, read: Callable[[Path], object], text: str, tmp_path: Path
+) -> None:
+    save_private(tmp_path / name, text.encode("latin-1"))
+    with pytest.raises(PhextsyncError, match=rf"^[^\n]*{name}[^\n]*$"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("last_seen_s", ["[" * 9_000, "1" + "0" * 400, "1" + "0" * 5_000])
+def test_peers_that_cannot_be_read_are_not_remembered(last_seen_s: str) -> None:
+    row = f'{{"node_id": "{"ab" * 16}", "last_seen_s": {last_seen_s}}}'
+    with pytest.raises(StoreDamagedError, match=r"^expected remembered peers, found"):
+        RememberedPeers.from_json(f'{{"peers": [{row}]}}')

@@ -128,6 +128,8 @@ def _parsed(path: Path, data: bytes) -> tuple[str, dict[str, object]]:
         number = re.match(r"line (\d+)", place)
         line = int(number[1]) if number else _line_of(text)  # of what has no end
         raise StoreError(f"{path}, line {line}: expected TOML: {what}") from error
+    except (ValueError, RecursionError) as error:  # a number of 4,300 digits; a thousand brackets
+        raise StoreError(f"{path}: expected TOML: {error}") from error
 
 
 def _known(name: str, report: _Report) -> Key:

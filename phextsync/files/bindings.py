@@ -136,7 +136,7 @@ class BindingStore:
             return [_from_row(row) for row in rows]
         except FileNotFoundError:
             return self._old_bindings()
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise StoreError(f"{self.path}: expected a list of bindings: {error}") from error
 
     def state(self) -> tuple[int, ...]:

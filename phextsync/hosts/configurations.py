@@ -191,7 +191,7 @@ class Written:
             return [dict(row) for row in rows]
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise StoreError(f"{self._path}: expected what was written: {error}") from error
 
     def _keep(self, rows: Sequence[dict[str, object]]) -> None:

@@ -55,7 +55,7 @@ def _json_insertion(text: str, path: Sequence[str], name: str, value: Value) -> 
         return Insertion(len(text), f"{whole}\n")
     try:
         known = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         what = "comments, which JSON has not" if _COMMENT.search(text) else f"no JSON: {error}"
         raise UnfitError(f"found {what}; {_by_hand(path, name, value)}") from None
     at, keys = _skip(text, 0), [*path, name]
@@ -74,7 +74,7 @@ def into_toml(text: str, table: str, name: str, value: Value) -> Insertion | Non
     """The same for a table of TOML, which comes at the end."""
     try:
         known = tomllib.loads(text).get(table, {})
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnfitError(f"found no TOML: {error}") from None
     if isinstance(known, dict) and name in known:
         if known[name] == value:
@@ -101,7 +101,7 @@ def _check_is_read(
     try:
         insertion.piece.encode()
         found = read(insertion.done_to(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None

@@ -119,7 +119,7 @@ class Invitations:
             return int(value["port"]), [row for row in rows if row.is_open(now_s)]
         except FileNotFoundError:
             return PORT, []
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise StoreDamagedError(
                 f"expected invitations in {self._path}, found {error!r:.80}"
             ) from error

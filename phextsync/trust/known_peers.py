@@ -80,7 +80,7 @@ class KnownPeers:
                 peers[node_id] = KnownPeer(node_id, name, State(row["state"]))
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise StoreDamagedError(
                 f"expected known peers in {self._path}, found {error!r:.80}; "
                 "without the file nobody is blocked and every name is new"
