@@ -41,7 +41,7 @@ _OPEN: Options = {"host": "127.0.0.1", "port": 0, "discover": False}
 _OPTIONS: dict[str, list[object]] = {
     "host": ["", 5, b"x", []],
     "port": [-1, 70_000, 10**40, True, 1.5, math.nan, "7439"],
-    "peers": ["host", b"host", 5, [None], [b"x"], ["[::1"], ["h:x"]],
+    "peers": ["host", b"host", 5, [None], [b"x"], ["[::1"], ["h:x"], iter(["h"])],
     "interests": ["*", 5, {"memory": "*"}, {"memory": ["*"]}],
     "links_max": [0, -1, True, math.nan, math.inf, "16", None],
 }

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +53,8 @@ def check_options(
 
 
 def _are(values: object, kind: type) -> bool:
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    """Whether values are of a kind; not of what can be gone through but once."""
+    if isinstance(values, str) or not isinstance(values, Collection):
         return False
     return all(isinstance(each, kind) for each in values)
 
