@@ -77,8 +77,8 @@ _HUNKS_WORK_MAX: Final = 1 << 20  # for each, two copies are made; one of 1 MiB 
 _VERSION_BYTE_WORK: Final = 40  # it takes as long to copy as so many bytes of text
 
 _IMPORT_BIT: Final = 1 << 52
-_DIGEST_BITS: Final = 52
-_RANK_BITS: Final = 12  # of these in imports of line ends, and of lines: which stand last and first
+_DIGEST_BITS: Final = 50  # of the id of an import, below its rank
+_LINES, _WORDS, _ENDS = range(3)  # ranks of imports: what they put in at one place stands so
 _LINES_AT_A_TIME: Final = 256
 _MARK: Final = "."
 _NO_UPDATE: Final = b"\0\0"
@@ -649,23 +649,18 @@ def _byte_offsets(text: str, edits: Sequence[Edit]) -> list[Edit]:
     return located
 
 
-def _import_client_id(key: bytes, version: bytes, text: str, rank: int = 0) -> int:
+def _import_client_id(key: bytes, version: bytes, text: str, rank: int = _WORDS) -> int:
     hasher = blake2b(key + len(version).to_bytes(4, "big") + version, digest_size=8)
     hasher.update(text.encode())
     digest = int.from_bytes(hasher.digest(), "big") >> 64 - _DIGEST_BITS
-    if rank:
-        digest >>= _RANK_BITS
-    if rank > 0:
-        digest |= ((1 << _RANK_BITS) - 1) << _DIGEST_BITS - _RANK_BITS
-    return _IMPORT_BIT | digest
+    return _IMPORT_BIT | rank << _DIGEST_BITS | digest
 
 
 def _rank_of(text: str, edits: Sequence[Edit]) -> int:
-    """Return where an import of edits of `text` stands among those that insert at the same places:
-    -1 before them (lines), 1 behind them (line ends), 0 wherever its digest says."""
+    """Return the rank of an import of edits of `text`."""
     if all(is_line_end(text, edit) for edit in edits):
-        return 1
-    return -1 if all(_puts_lines(text, edit) for edit in edits) else 0
+        return _ENDS
+    return _LINES if all(_puts_lines(text, edit) for edit in edits) else _WORDS
 
 
 def _puts_lines(text: str, edit: Edit) -> bool:
