@@ -440,8 +440,8 @@ def missing_ends(base: str, mine: str, merged: str) -> list[Edit]:
 
 def glued_words(base: str, mine: str, merged: str) -> list[Edit]:
     """Return the edits of `merged` that part words which `mine` put into `base` from those that
-    others, who did not know `mine`, put or let come right beside them: by the line end or blank
-    that was there."""
+    others, who did not know `mine`, put right beside them, or let come there as they deleted words
+    of the same line: by the line end or blank that was there."""
     put_in = [
         (word.start(), word.end())
         for (_, _, words), place in _Side(base, minimal_edits(base, mine)).put_in()
@@ -450,33 +450,33 @@ def glued_words(base: str, mine: str, merged: str) -> list[Edit]:
     ]
     firsts, lasts = {start for start, _ in put_in}, {stop for _, stop in put_in}
     end = "\r\n" if "\r\n" in merged else "\n"
-    edits: list[Edit] = []
+    apart: list[Edit] = []
     gained = 0
-    for start, stop, words in minimal_edits(mine, merged) if put_in else ():
-        place = start + gained
-        gained += len(words) - (stop - start)
-        gap = mine[start : start + 1]
+    for start, stop, words in (made := minimal_edits(mine, merged) if put_in else []):
         if start in lasts and _LETTER.fullmatch(words[:1]):
-            edits.append((place, place, end if gap in "\r\n" else gap))
-        gap = mine[max(0, stop - 1) : stop]
+            apart.append((start + gained, start + gained, mine[start : start + 1]))
+        gained += len(words) - (stop - start)
         if stop in firsts and _LETTER.fullmatch(words[-1:]):
-            place += len(words)
-            edits.append((place, place, end if gap in "\r\n" else gap))
-    glued = () if edits else _glued(put_in, mine, merged)
-    return edits or [(at, at, end if gap in "\r\n" else gap) for at, gap in glued]
+            apart.append((stop + gained, stop + gained, mine[max(0, stop - 1) : stop]))
+    glued = apart or _glued(put_in, mine, merged, made)
+    return [(at, at, end if gap in "\r\n" else gap) for at, _, gap in glued]
 
 
-def _glued(put_in: Sequence[_Range], mine: str, merged: str) -> Iterator[tuple[int, str]]:
+def _glued(put_in: list[_Range], mine: str, merged: str, made: list[Edit]) -> Iterator[Edit]:
     """Give where in `merged` words `put_in` are one with others of `mine`, and what was between."""
     had, has = {*_WHOLE_WORD.findall(mine)}, Counter(_WHOLE_WORD.findall(merged))
-    lacking = Counter(mine[a:b] for a, b in put_in) - has
-    gaps = {mine[a:b]: (mine[a - 1 : a], mine[b : b + 1]) for a, b in put_in}
-    for found in _WHOLE_WORD.finditer(merged) if lacking else ():
+    lost = Counter(mine[a:b] for a, b in put_in) - has
+    ends = [end.start() for end in _END.finditer(mine)]
+    cut = {bisect_left(ends, i) for a, b, _ in made if lost for i in range(a, b) if mine[i].strip()}
+    beside = ((a, b) for a, b in put_in if bisect_left(ends, a) in cut and mine[a:b] in lost)
+    gaps = {mine[a:b]: (mine[a - 1 : a], mine[b : b + 1]) for a, b in beside}
+    for found in _WHOLE_WORD.finditer(merged) if gaps else ():
         word = found[0]
         for i in range(1, 0 if word in had or len(word) > 2 * _WORD_MAX else len(word)):
             one, other = word[:i], word[i:]
-            if one in had and other in had and (one in lacking or other in lacking):
-                yield found.start() + i, gaps[one][1] if one in lacking else gaps[other][0]
+            if one in had and other in had and (one in gaps or other in gaps):
+                at = found.start() + i
+                yield at, at, gaps[one][1] if one in gaps else gaps[other][0]
                 break
 
 

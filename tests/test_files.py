@@ -360,6 +360,28 @@ def test_who_goes_on_with_a_last_line_of_another_parts_it_not(mesh: Mesh) -> Non
     assert mesh.settle() == {"n.md": "one\nforty"}
 
 
+@pytest.mark.parametrize(
+    ("base", "put_in", "joined"),
+    [("one\n", "one\ntwo\n", "onetwo\n"), ("x\nday\n", "x to\nday\n", "x today\n")],
+)
+def test_who_joins_words_of_another_parts_them_not_while_a_third_is_away(
+    base: str, put_in: str, joined: str
+) -> None:
+    mesh = Mesh(3)
+    mesh.join()
+    one, two, _ = mesh.machines
+    one.disk.put("n.md", base)
+    mesh.settle(2)
+    mesh.part()
+    one.disk.put("n.md", put_in)
+    mesh.network.link(0, 1)
+    mesh.pass_time(2)
+    two.disk.put("n.md", joined)
+    mesh.pass_time(2)
+    assert one.visible() == two.visible() == {"n.md": joined}
+    assert mesh.settle(2) == {"n.md": joined}
+
+
 def test_the_same_pull_in_sight_of_each_other_is_one(mesh: Mesh) -> None:
     mesh.machines[0].disk.put("n.md", "one\n")
     mesh.settle()

@@ -332,6 +332,8 @@ def test_blanks_too_many_are_blanks_beside_others(texts: tuple[str, str, str]) -
         ("hello\n", "bye\n", "bye!\n", "bye!\n"),
         ("old\n", "cat\n", "dog\ncat\n", "dog\ncat\n"),
         ("old\n", "old\n", "olddog\n", "olddog\n"),  # nothing of mine is glued
+        ("a\nold b\nc\n", "a\nold b x\nc\n", "a\n xc\n", "a\n x\nc\n"),
+        ("a\nb\n", "a\nx b\n", "ax b\n", "ax b\n"),  # who deletes what is between wants that
     ],
 )
 def test_words_of_two_that_stand_glued_together_are_parted(
