@@ -72,6 +72,7 @@ def _use(cli: Cli, folder: Path) -> None:
     found = {"distance": 1, "coordinate": _B, "bytes": 9, "first_line": "elsewhere"}
     assert row == found
     assert cli.out("near", _A, "--others", "--json") == "[]\n"
+    assert cli.run("near", _A, "--others")[2] == "no other scrolls in * of memory\n"
     assert "from 1 to 2000, found 0" in cli.error("near", _A, "--count", "0")
     assert cli.out("ls") == f"{_A}         17  one and more\n"
     rows = json.loads(cli.out("ls", "2.*", "--phext", "other", "--json"))

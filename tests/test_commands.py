@@ -358,6 +358,13 @@ def test_closed_input_is_not_taken_for_empty_input(folder: Path, tmp_path: Path)
         assert done.stderr.count(b"\n") == 1
     assert _out(folder, "get", _A) == "milk"
     assert not Path(new).exists()
+    done = subprocess.run(
+        [sys.executable, "-m", "phextsync.cli", "--data", str(folder), "mcp"],
+        preexec_fn=lambda: os.close(0), stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    says = b"phextsync: expected a client on standard input, found it closed"
+    assert (done.returncode, done.stderr[: len(says)]) == (1, says)
+    assert done.stderr.count(b"\n") == 1
 
 
 # -- what is meant ---------------------------------------------------------------------------

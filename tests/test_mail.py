@@ -307,6 +307,7 @@ def test_receipts_of_two_machines_merge_to_those_of_both(
         ),
         ("role:day", "x", None, "there is no box 'role:day'"),
         ("bob", "", None, "expected a text to send"),
+        ("bob", " \n\t", None, "expected a text to send"),
         ("bob", "a\x17b", None, "break"),
         ("bob", "x", 0.0, "expected to expire after 1 second to 100 years, found 0 s"),
         ("bob", "x", 1e12, "expected to expire"),

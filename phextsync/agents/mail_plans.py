@@ -81,7 +81,7 @@ def send(
 ) -> Plan[Message]:
     """Send a message, and return it as it stands in the receiver's box, on this node's disk."""
     check_text(text)
-    if not text:
+    if not text.strip():
         raise PhextsyncError("expected a text to send, found none")
     if not isinstance(to, str):
         raise TypeError(f"expected the name of a box, found {type(to).__name__}")

@@ -381,6 +381,8 @@ def mcp(
     folder = existing_folder(data)
     NodeIdentity.load(folder)
     if not http:
+        if not sys.stdin.readable():
+            fail("expected a client on standard input, found it closed; to serve HTTP, give --http")
         with writing_as(writer):
             asyncio.run(mcp_server.serve_stdio(folder, options, ending_signals()))
         return

@@ -188,7 +188,7 @@ def near(
     if missing:
         fail(missing)
     if not rows and not as_json:
-        warn(f"no scrolls in {range_} of {name}")
+        warn(f"no {'other ' if others else ''}scrolls in {range_} of {name}")
 
 
 @app.command(rich_help_panel=SCROLLS)
