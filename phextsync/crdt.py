@@ -120,6 +120,7 @@ class Scroll:
     __slots__ = (
         "_doc",
         "_observed",
+        "_size",
         "_state_vector",
         "_steps",
         "_subscription",
@@ -140,6 +141,7 @@ class Scroll:
         self._observed: list[bytes] = []
         self._subscription: Subscription | None = None
         self._text: str | None = None
+        self._size: int | None = None
         self._version: bytes | None = None
         self._state_vector: bytes | None = None  # as `after_news` told it of the last change
         self._tail: bytes | None = None  # what was appended here last, if nothing came after it
@@ -167,8 +169,9 @@ class Scroll:
     @property
     def size(self) -> int:
         """Bytes of the text in UTF-8."""
-        text = self._text
-        return len(text) if text is not None and text.isascii() else len(self._yrs)
+        if self._size is None:
+            self._size = len(self._yrs)
+        return self._size
 
     def edit(self, text: str) -> bytes | None:
         """Make `text` the text by the smallest change of lines and words; see `minimal_edits`."""
@@ -237,7 +240,8 @@ class Scroll:
         check_text(text)
         if not text:
             return None
-        update = None if self._tail is None else insert_behind(self._tail, text.encode())
+        data, size = text.encode(), self._size
+        update = None if self._tail is None else insert_behind(self._tail, data)
         if update is not None:
             # What Yrs would make of it is known: it has not to be observed, which takes longer.
             if self._subscription is not None:
@@ -248,6 +252,7 @@ class Scroll:
             with self._transaction():
                 self._yrs.insert(len(self._yrs), text)
             update = self._take_observed()
+        self._size = None if size is None else size + len(data)
         self._tail = update
         return update
 
@@ -586,7 +591,7 @@ class Scroll:
 
     def _changed(self) -> None:
         """Forget what was computed before a change."""
-        self._text = self._version = self._state_vector = self._tail = None
+        self._text = self._size = self._version = self._state_vector = self._tail = None
 
     def _apply(self, update: bytes, *, is_ours: bool = False) -> None:
         try:

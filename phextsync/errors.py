@@ -15,7 +15,7 @@ class PhextFileError(PhextsyncError, ValueError):
 
 class TextError(PhextsyncError, ValueError):
     """A text that a scroll cannot hold: a break character, a lone surrogate or a zero byte, with
-    its offset."""
+    its offset; or an edit that makes a text larger than 32 MiB."""
 
 
 class PositionError(PhextsyncError, ValueError):

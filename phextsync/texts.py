@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from phextsync.errors import TextError
+from phextsync.index import Coordinate
 
 BREAKS: Final = "\x01\x1f\x1e\x1d\x1c\x1a\x19\x18\x17"
 """The break of each dimension in a .phext file, from library to scroll."""
@@ -13,6 +14,10 @@ DIMENSIONS: Final = (
     *("book", "chapter", "section", "scroll"),
 )
 """What the nine numbers of a coordinate are called."""
+TEXT_BYTES_MAX: Final = 32 << 20
+"""Bytes of UTF-8 above which no edit makes the text of a scroll larger: half of what peers put
+together of one, since the state of a scroll has more than its text."""
+
 _HEAD_TIMES: Final = 4  # so many times what is shown of a line is looked at first
 _FORBIDDEN: Final = re.compile(f"[\0{BREAKS}\ud800-\udfff]")
 
@@ -36,7 +41,21 @@ def check_text(text: str) -> None:
         what = f"a {name} break (U+{ord(character):04X})"
     else:
         what = f"a lone surrogate (U+{ord(character):04X})"
-    raise TextError(f"expected text without breaks, found {what} at offset {offset}")
+    raise TextError(f"expected text without breaks, found {what} at offset {offset}; leave it out")
+
+
+def is_too_large(before: int, after: int) -> bool:
+    """Whether no edit may make a text of so many bytes one of so many: it may become smaller."""
+    return after > max(before, TEXT_BYTES_MAX)
+
+
+def check_size(where: Coordinate, before: int, after: int) -> None:
+    """TextError when an edit makes the text at a coordinate larger, in bytes, and too large."""
+    if is_too_large(before, after):
+        raise TextError(
+            f"{where}: expected a text of at most {TEXT_BYTES_MAX} bytes, found {after};"
+            " part it over several scrolls"
+        )
 
 
 def text_from(data: bytes) -> str:

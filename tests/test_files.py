@@ -1791,7 +1791,8 @@ def test_what_is_no_text_is_left_alone_and_named(mesh: Mesh) -> None:
     one.disk.put("c.md", "nothing\0")
     mesh.pass_time(5)
     assert _problems(one) == {
-        "a.md": "expected text without breaks, found a scroll break (U+0017) at offset 6",
+        "a.md": "expected text without breaks, found a scroll break (U+0017) at offset 6; "
+        "leave it out",
         "b.bin": "expected UTF-8, found other bytes at offset 3",
         "c.md": "expected text, found a zero byte (U+0000) at offset 7; leave it out",
     }

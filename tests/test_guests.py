@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from phextsync.errors import NotHeldError, ProtocolError
+from phextsync.errors import NotHeldError, ProtocolError, TextError
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
 from phextsync.replica.changes import Change
 from phextsync.sync.codec import decode, encode
@@ -47,6 +47,19 @@ def _network(holders: int = 1, *, limits: Limits | None = None) -> Network:
     network.link_all()
     network.run(1)
     return network
+
+
+def test_a_text_that_peers_would_not_put_together_is_refused_where_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = _network(2, limits=Limits(frame_bytes_max=4096, scroll_bytes_max=1 << 16))
+    monkeypatch.setattr("phextsync.texts.TEXT_BYTES_MAX", 1 << 15)
+    writer, reader = network.peers[0].replica, network.peers[1].replica
+    with pytest.raises(TextError, match="expected a text of at most 32768 bytes, found 70000"):
+        writer[_C] = "x" * 70_000  # none would come, and nobody would be told
+    writer[_C] = "x" * (1 << 15)
+    network.run(2)
+    assert (reader[_C], len(reader)) == (writer[_C], len(writer))
 
 
 def _fetch(network: Network, place: Coordinate = _B, peer: int = -1) -> list[bool]:

@@ -16,6 +16,7 @@ from phextsync import (
     ProtocolError,
     Replica,
     StoreDamagedError,
+    TextError,
 )
 from phextsync.gateways.told_cursors import fact_of
 from phextsync.index import EVERYTHING
@@ -117,6 +118,21 @@ def test_updates_that_wait_are_sent_as_one() -> None:
         quick.write(letter)
     assert slow.read() == 1
     assert str(slow.text) == "abc"
+
+
+def test_a_client_makes_no_text_too_large_and_may_tell_all_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("phextsync.texts.TEXT_BYTES_MAX", 40)
+    replicas = _replicas()
+    opened = OpenScrolls(replicas)
+    client = _Client(opened, 1)
+    client.write(10 * "日")
+    client.participant.take(client.doc.get_update())  # all of it again
+    for number, text in enumerate(("x" * 11, "y" * 41), 2):
+        with pytest.raises(TextError, match=r"at most 40 bytes, found .*; part it over several"):
+            _Client(opened, number).write(text)
+    assert replicas.phext("memory")[_A] == 10 * "日"
 
 
 def test_what_builds_on_text_that_is_not_here_is_asked_for() -> None:

@@ -19,7 +19,7 @@ from phextsync.errors import (
     UpdateError,
 )
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, OpenText, covers
-from phextsync.replica.changes import Change
+from phextsync.replica.changes import Change, writing_as
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.documents import Documents
 from phextsync.replica.listener import NewUpdate, ReplicaListener
@@ -28,6 +28,8 @@ from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import Batch, LogEntry
 from phextsync.store.memory import MemoryStore
+from phextsync.sync.limits import Limits
+from phextsync.texts import TEXT_BYTES_MAX
 from tests.strategies import documents, near_coordinates
 
 _A, _B = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2))
@@ -523,6 +525,90 @@ def test_the_plain_state_of_an_unknown_scroll_is_taken_without_a_document(
     assert replicas.budget.bytes == 0
     assert replica.index.fingerprint_of(_A) == source.fingerprint(_A)
     assert replica[_A] == "imported text"
+
+
+@pytest.mark.parametrize("writer", ["", "agent"])
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_no_edit_makes_a_text_larger_than_peers_take_for_sure(
+    monkeypatch: pytest.MonkeyPatch,
+    replicas: ReplicaSet,
+    replica: Replica,
+    is_committed: bool,
+    writer: str,
+) -> None:
+    monkeypatch.setattr("phextsync.texts.TEXT_BYTES_MAX", 400)
+    text = 99 * "日\n" + "ends"
+    doors: list[Callable[[], object]] = [
+        lambda: replica.append(_A, "x"),
+        lambda: replica.insert(_A, 0, "日"),
+        lambda: replica.edit(_A, 401 * "x"),
+        lambda: replica.edit_from(_A, text, f"before\n{text}"),
+        lambda: replica.splice(_A, [(0, 1, "long"), (2, 2, "x")]),
+        lambda: replica.replace(_A, "日", "four", None),
+        lambda: replica.import_text(_A, f"{text}more"),
+        lambda: replica.import_text(_A, text.replace("\n", "\r\n")),
+        lambda: replica.import_text(_B, 140 * "日"),
+        lambda: replica.edit(_B, 401 * "x"),
+    ]
+    with writing_as(writer):
+        replica[_A] = text
+        assert replica.size(_A) == 400
+        if is_committed:
+            replicas.commit()
+        version = replica.version(_A)
+        for door in doors:
+            with pytest.raises(
+                TextError, match=r"at most 400 bytes, found \d+; part it over sever"
+            ):
+                door()
+            assert (dict(replica), replica.version(_A)) == ({_A: text}, version)
+        replica.replace(_A, "ends", "stop")
+        replica.import_unknown(_B, 400 * "x")
+    replicas.commit()
+    assert dict(replica) == {_A: 99 * "日\n" + "stop", _B: 400 * "x"}
+    monkeypatch.setattr("phextsync.texts.TEXT_BYTES_MAX", 200)
+    replica.replace(_A, "stop", "ends")
+    replica.delete(_A, 0, 2)
+    with pytest.raises(TextError, match="at most 200 bytes, found 397;"):
+        replica.append(_A, "x")
+    assert replica[_A] == 98 * "日\n" + "ends"
+
+
+def test_what_is_undone_makes_no_text_too_large_either(
+    monkeypatch: pytest.MonkeyPatch, replica: Replica
+) -> None:
+    monkeypatch.setattr("phextsync.texts.TEXT_BYTES_MAX", 400)
+    replica[_A] = 300 * "x"
+    with replica.history(_A) as history:
+        replica.clear_scroll(_A)
+        with writing_as("other"):
+            replica[_A] = 300 * "y"
+        with pytest.raises(TextError, match="at most 400 bytes, found 600;"):
+            history.undo()
+        assert (replica[_A], history.can_undo) == (300 * "y", False)
+        replica.append(_A, "z")
+        assert history.undo()
+    assert replica[_A] == 300 * "y"
+
+
+def test_what_peers_bring_is_taken_however_large(
+    monkeypatch: pytest.MonkeyPatch, replica: Replica
+) -> None:
+    sources = [_open(MemoryStore(), seed).open("memory") for seed in (98, 99)]
+    for source in sources:
+        source.append(_A, 300 * "x")
+    monkeypatch.setattr("phextsync.texts.TEXT_BYTES_MAX", 200)
+    for source in sources:
+        update = source.difference(_A, EMPTY_VERSION)
+        assert update is not None
+        assert replica.apply(_A, LogEntry(update, b"p" * 16, 0)).changed
+    assert len(replica[_A]) >= 600
+    with pytest.raises(TextError):
+        replica.append(_A, "x")
+
+
+def test_a_text_that_may_be_written_fits_into_what_peers_put_together() -> None:
+    assert Limits().scroll_bytes_max == 2 * TEXT_BYTES_MAX
 
 
 def test_garbage_is_refused_and_leaves_no_scroll_behind(

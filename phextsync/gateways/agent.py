@@ -20,7 +20,6 @@ from phextsync.errors import (
     NotHeldError,
     PhextsyncError,
     StoreFullError,
-    TextError,
 )
 from phextsync.files.finding import is_coordinate
 from phextsync.files.reading import check_size
@@ -400,8 +399,6 @@ def _advice(error: PhextsyncError) -> str:
             return (
                 "A range may also be 2.* or 2.1.1/3.*, LOWER..UPPER, or *; list shows what is there"
             )
-        case TextError():
-            return "Leave that character out and try again"
         case StoreFullError():
             return "Nothing is lost; tell the user that the disk is full"
         case _:

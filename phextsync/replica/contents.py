@@ -113,12 +113,17 @@ class Contents:
         return None if plain is None else plain.decode()
 
     def size(self, coordinate: Coordinate) -> int:
-        """Return the bytes of the scroll's text in UTF-8, 0 when there is none. Opens nothing."""
+        """Return the bytes of the scroll's text in UTF-8, 0 when there is none. Opens nothing,
+        unless the document of what is not yet durable was thrown away."""
         opened = self._documents.get(coordinate)
-        if opened is not None:
-            return opened.scroll.size
-        latest = self._pending.latest(coordinate)
-        return self._index.size_of(coordinate) if latest is None else latest.size
+        if opened is None:
+            latest = self._pending.latest(coordinate)
+            if latest is None:
+                return self._index.size_of(coordinate)
+            if not latest.log:
+                return latest.size
+            opened = self._documents.open(coordinate)
+        return 0 if opened is None else opened.scroll.size
 
     def count(self) -> int:
         """Return how many scrolls have text, guests not counted."""

@@ -14,7 +14,7 @@ from phextsync.replica.shared import Shared
 from phextsync.replica.taking_back import check_takes_back
 from phextsync.replica.tracked import Tracked
 from phextsync.replica.writes import Writes
-from phextsync.texts import check_text
+from phextsync.texts import check_size, check_text, is_too_large
 
 
 class Editor:
@@ -61,8 +61,8 @@ class Editor:
     ) -> None:
         """Do to a document what returns an update, or None when nothing changed, under the client
         id of the writer; of the node alone with the label "", for what has client ids of its own,
-        and for what goes through the document's steps. ScrollError when the document failed and
-        was thrown away."""
+        and for what goes through the document's steps. ScrollError when the document failed,
+        TextError when its text got too large: it was thrown away."""
         if label is None:
             label = current_stamp(self._phext)
             if label:
@@ -76,11 +76,15 @@ class Editor:
         if coordinate in self._tracked:
             opened.scroll.steps.begin(current_author(), self._publisher.step())
         opened.text = None
+        before = opened.scroll.size
         try:
             update = operation(opened.scroll)
         except ScrollError:
             self._documents.forget(coordinate)
             raise
+        if is_too_large(before, opened.scroll.size):
+            self._documents.forget(coordinate)
+        check_size(coordinate, before, opened.scroll.size)
         if update is not None:
             self._client.sign(label)
             entry = self._author.stamp(update)
@@ -88,9 +92,12 @@ class Editor:
             self._publisher.publish_own(coordinate)
 
     def merge(self, coordinate: Coordinate, update: bytes) -> Applied:
-        """Merge what a client of this node wrote under a client id of its own."""
+        """Merge what a client of this node wrote under a client id of its own. TextError when its
+        text gets too large."""
         self._check(coordinate)
-        check_text(inserted_text(update).decode())
+        inserted = inserted_text(update)
+        check_text(inserted.decode())
+        self._merging.check_size(coordinate, update, len(inserted))
         applied = self._merging.apply(coordinate, self._author.stamp(update))
         if applied.changed:
             self._publisher.publish_own(coordinate)
@@ -131,9 +138,11 @@ class Editor:
         """Import into a scroll that is not known here, even where writes are refused."""
         check_text(text)
         self._publisher.keep_before(coordinate)
+        data = text.encode()
+        check_size(coordinate, 0, len(data))
         update = import_update(coordinate.key, text)
         entry = self._author.stamp(update)
-        self._writes.put_state(coordinate, entry, entry, update_version(update), text.encode())
+        self._writes.put_state(coordinate, entry, entry, update_version(update), data)
         self._publisher.publish_own(coordinate)
 
     def _stamped(

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from phextsync.crdt import ROOT, Applied
+from phextsync.crdt import ROOT, Applied, Scroll
 from phextsync.errors import ScrollError
 from phextsync.index import (
     Coordinate,
@@ -21,6 +21,7 @@ from phextsync.replica.publisher import Publisher
 from phextsync.replica.shared import Shared
 from phextsync.replica.writes import Writes
 from phextsync.store.contract import LogEntry
+from phextsync.texts import check_size, is_too_large
 
 _NOTHING: Final = b"\0"  # a state vector
 
@@ -74,6 +75,17 @@ class Merging:
                 entry = LogEntry(applied.update, entry.origin, entry.time_ms)
             self._writes.log(coordinate, opened, entry, self._author.seen(entry), source)
         return applied
+
+    def check_size(self, coordinate: Coordinate, update: bytes, inserted_bytes: int) -> None:
+        """TextError when an update that inserts so many bytes makes the text too large. What is
+        there already of them is found in a copy, made only where all of them would be too many."""
+        before = self._contents.size(coordinate)
+        if is_too_large(before, before + inserted_bytes):
+            opened = self._documents.open(coordinate)
+            states = [] if opened is None else [opened.scroll.state()]
+            trial = Scroll(coordinate, self._client.id, states)
+            trial.apply(update)
+            check_size(coordinate, before, trial.size)
 
     def adopt(self, coordinate: Coordinate, state: bytes) -> None:
         """Take `state` in place of ours, then add the lines that only ours had, if we may write."""

@@ -61,8 +61,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     Keys are coordinates or their texts; a missing or empty scroll is a `KeyError`, a text that
     names no coordinate a CoordinateError, any other key a TypeError. Setting a scroll changes it by
     a minimal difference, so concurrent changes merge; deleting clears it. Edits raise TextError for
-    what no scroll can hold, TypeError for what is no text, PermissionDeniedError, StoreFullError;
-    reads StoreDamagedError: `docs/reference/phext.md` has all of it.
+    what no scroll can hold, also for what makes a text larger than 32 MiB; TypeError for what is no
+    text, PermissionDeniedError, StoreFullError; reads StoreDamagedError: `docs/reference/phext.md`.
     `LOWER:UPPER` and ranges give views. Used in one thread, as all that it gives, but for
     `glance`. `replica[key]` is compiled, in `OpenTexts`.
     """

@@ -16,8 +16,8 @@ class History:
     them again, and leaves alone what others wrote.
 
     A step is one change, or a batch; of more than `steps.STEPS_MAX` the oldest are forgotten. It
-    keeps the scroll's document open until it is closed, and is lost with it: after a restart, or
-    when the node has to take another client id.
+    keeps the scroll's document open until it is closed, and is lost with it: after a restart, when
+    the node has to take another client id, or when a change would make the text too large.
     """
 
     def __init__(
