@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from phextsync.crdt import ROOT, Applied, Scroll, import_update
-from phextsync.errors import ScrollError, UpdateError
+from phextsync.errors import ScrollError, TextError, UpdateError
 from phextsync.index import Coordinate, check_update, inserted_text, update_version
 from phextsync.replica.changes import current_author, current_stamp
 from phextsync.replica.clients import Client
@@ -14,7 +14,7 @@ from phextsync.replica.shared import Shared
 from phextsync.replica.taking_back import check_takes_back
 from phextsync.replica.tracked import Tracked
 from phextsync.replica.writes import Writes
-from phextsync.texts import check_size, check_text, is_too_large
+from phextsync.texts import check_size, check_text
 
 
 class Editor:
@@ -82,9 +82,11 @@ class Editor:
         except ScrollError:
             self._documents.forget(coordinate)
             raise
-        if is_too_large(before, opened.scroll.size):
+        try:
+            check_size(coordinate, before, opened.scroll.size)
+        except TextError:
             self._documents.forget(coordinate)
-        check_size(coordinate, before, opened.scroll.size)
+            raise
         if update is not None:
             self._client.sign(label)
             entry = self._author.stamp(update)
