@@ -102,9 +102,10 @@ class AsyncHandle:
         timeout_s: float | None = None,
     ) -> None:
         """Wait as `Node.synced` does. NotSyncedError (a TimeoutError too) after `timeout_s`."""
-        wanted: list[Value] = [phext, text_of(range_), peers, seconds_of(timeout_s)]
+        wait_s = seconds_of(timeout_s)
+        wanted: list[Value] = [phext, text_of(range_), peers, wait_s]
         try:
-            async with asyncio.timeout(with_grace(timeout_s)):
+            async with asyncio.timeout(with_grace(wait_s)):
                 await ask(self._engine, operations.SYNCED, *wanted)
         except TimeoutError as error:
             raise as_not_synced(error) from None

@@ -4,7 +4,6 @@ A task is for whoever a majority of its voters voted for; a voter runs beside ea
 `docs/reference/tasks.md` has the rules.
 """
 
-import math
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
@@ -18,7 +17,7 @@ from phextsync.agents.task_plans import Claim, ListedTask, read_key
 from phextsync.aio import AsyncHandle
 from phextsync.control.operations import Asked
 from phextsync.node.node import Node
-from phextsync.node.options import seconds_of
+from phextsync.node.options import limit_of
 from phextsync.replica.views import Key, as_coordinate
 
 WAIT_S: Final = 10.0
@@ -59,29 +58,25 @@ class _Steps:
 
     def claim(self, at: Key, wait_s: float) -> Plan[Claim]:
         place, nonce, now_ms = as_coordinate(at), self._nonce(), self._clock_ms()
-        return task_plans.claim(self._phext, place, self._worker, nonce, _limit(wait_s), now_ms)
+        return task_plans.claim(self._phext, place, self._worker, nonce, limit_of(wait_s), now_ms)
 
     def keep(self, at: Key, claim: Claim | str, wait_s: float) -> Plan[Claim]:
-        return task_plans.keep(self._phext, as_coordinate(at), read_key(str(claim)), _limit(wait_s))
+        place, key = as_coordinate(at), read_key(str(claim))
+        return task_plans.keep(self._phext, place, key, limit_of(wait_s))
 
     def done(self, at: Key, claim: Claim | str, result: str, wait_s: float) -> Plan[Claim]:
         place, key = as_coordinate(at), read_key(str(claim))
-        return task_plans.done(self._phext, place, key, result, _limit(wait_s))
+        return task_plans.done(self._phext, place, key, result, limit_of(wait_s))
 
     def fail(self, at: Key, claim: Claim | str, why: str, wait_s: float) -> Plan[Claim]:
         place, key = as_coordinate(at), read_key(str(claim))
-        return task_plans.fail(self._phext, place, key, why, _limit(wait_s))
+        return task_plans.fail(self._phext, place, key, why, limit_of(wait_s))
 
     def retry(self, at: Key) -> Plan[Standing]:
         return task_plans.retry(self._phext, as_coordinate(at))
 
     def clear(self, before_ms: int) -> Plan[list[ListedTask]]:
         return task_plans.clear(self._phext, before_ms)
-
-
-def _limit(wait_s: float) -> float:
-    limit_s = seconds_of(wait_s)
-    return math.inf if limit_s is None else limit_s
 
 
 class Tasks:

@@ -97,9 +97,10 @@ class Handle:
         timeout_s: float | None = None,
     ) -> None:
         """Wait as `Node.synced` does. NotSyncedError (a TimeoutError too) after `timeout_s`."""
-        wanted: list[Value] = [phext, text_of(range_), peers, seconds_of(timeout_s)]
+        wait_s = seconds_of(timeout_s)
+        wanted: list[Value] = [phext, text_of(range_), peers, wait_s]
         try:
-            self._engine.ask(operations.SYNCED, *wanted, timeout_s=with_grace(timeout_s))
+            self._engine.ask(operations.SYNCED, *wanted, timeout_s=with_grace(wait_s))
         except TimeoutError as error:
             raise as_not_synced(error) from None
 

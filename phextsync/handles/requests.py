@@ -10,7 +10,6 @@ from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, Operation, digest
 from phextsync.errors import NotSyncedError, PhextsyncError, ProtocolError
 from phextsync.files.finding import current_folder, whole_path
-from phextsync.node.options import seconds_of
 from phextsync.replica.views import Key, Range, as_coordinate, as_range
 
 _IMPORTED_AT_ONCE: Final = 1000
@@ -32,9 +31,8 @@ def text_of(range_: Range) -> str:
     return range_ if isinstance(range_, str) else f"{as_range(range_)}"
 
 
-def with_grace(timeout_s: float | None) -> float | None:
+def with_grace(wait_s: float | None) -> float | None:
     """Return how long to wait for the node to say that a time is over."""
-    wait_s = seconds_of(timeout_s)
     return None if wait_s is None else wait_s + _GRACE_S
 
 

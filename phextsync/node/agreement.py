@@ -1,14 +1,12 @@
 """Agreement: whether the peers have what we have, and we what they have."""
 
-import math
-
 import trio
 
 from phextsync.errors import NotSyncedError
 from phextsync.index import CoordinateRange
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.links import Links
-from phextsync.node.options import seconds_of
+from phextsync.node.options import limit_of
 from phextsync.phext_names import checked_name
 from phextsync.ranges import intersection
 from phextsync.replica.replicas import ReplicaSet
@@ -49,12 +47,12 @@ class Agreement:
         checked_name(phext)
         if not self._replicas.guests.within(phext, range_):
             self._replicas.holding.check_some(phext, range_)
-        wait_s = seconds_of(timeout_s)
-        with trio.move_on_after(math.inf if wait_s is None else wait_s):
+        wait_s = limit_of(timeout_s)
+        with trio.move_on_after(wait_s):
             while self._replicas.is_dirty or not self._is_synced(phext, range_, peers):
                 await self._progress.wait()
             return
-        raise self._not_synced(phext, range_, peers, wait_s or 0)
+        raise self._not_synced(phext, range_, peers, wait_s)
 
     def _is_synced(self, phext: str, range_: CoordinateRange, peers: int | None) -> bool:
         if self._replicas.guests.unsent_within(phext, range_):

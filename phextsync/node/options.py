@@ -69,3 +69,9 @@ def seconds_of(timeout_s: float | None) -> float | None:
     if timeout_s != timeout_s:
         raise PhextsyncError(f"expected seconds to wait, found {timeout_s}")
     return None if timeout_s >= _FOR_EVER_S else float(max(0, timeout_s))
+
+
+def limit_of(timeout_s: float | None) -> float:
+    """Return it as a number, infinite for ever; errors as of `seconds_of`."""
+    wait_s = seconds_of(timeout_s)
+    return math.inf if wait_s is None else wait_s
