@@ -9,6 +9,7 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from phextsync.errors import (
 from phextsync.files.entries import entries_of
 from phextsync.files.markers import MARKER_FILE
 from phextsync.handles.blocking import attach
+from phextsync.handles.phexts import Phext
 from phextsync.hosts import hermes
 from phextsync.hosts.delivery import REFUSED, Delivery
 from phextsync.hosts.hermes import CONFIGURATION, HermesMemory
@@ -255,6 +257,27 @@ def test_what_is_delivered_again_stands_there_once(provider: HermesMemory, home:
         provider._deliver(fact, is_again)
     provider.shutdown()
     assert sorted(_texts(home).values()) == sorted([f"{turn_text(turn)}\n", "a fact\n§\n"])
+
+
+def test_a_list_that_others_change_meanwhile_is_looked_at_again_at_once(
+    provider: HermesMemory, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until_now(lambda: provider._handle is not None)
+    assert provider._handle is not None
+    phext = provider._handle.phext()
+    insert, others = Phext.insert, iter(["one of others\n§\n", "another\n§\n"])
+
+    def insert_later(self: Phext, *where: object, **seen: object) -> None:
+        for text in islice(others, 1):
+            insert(self, LISTS["memory"], 0, text)
+        insert(self, *where, **seen)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Phext, "insert", insert_later)
+    fact = {"kind": "add", "target": "memory", "text": "a fact", "old": "", "id": "13"}
+    change_list(phext, fact)
+    provider.shutdown()
+    found = _texts(home)[str(LISTS["memory"])]
+    assert sorted(entries_of(found)) == ["a fact", "another", "one of others"]
 
 
 def test_tools_keep_find_read_and_forget(provider: HermesMemory) -> None:

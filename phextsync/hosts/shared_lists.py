@@ -2,9 +2,11 @@
 
 import re
 import time
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Final
 
+from phextsync.errors import ConflictError
 from phextsync.files.entries import entries_of, entry_edits, with_entries
 from phextsync.handles.phexts import Phext
 from phextsync.hosts.journal import Item
@@ -20,6 +22,7 @@ TURNS: Final = "2.2.1"
 SAID_MAX: Final = 4000
 """Characters of what one side said in a turn that are kept."""
 
+_TRIES_MAX: Final = 50
 _PARTS: Final = 999
 _UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
@@ -44,8 +47,17 @@ def turn_text(item: Item) -> str:
 
 
 def change_list(phext: Phext, item: Item) -> None:
-    """Add, replace or remove an entry of a list. Doing it again changes nothing. ConflictError when
-    somebody changed the list meanwhile."""
+    """Add, replace or remove an entry of a list. Doing it again changes nothing; where somebody
+    changes the list meanwhile, it is done again at once. ConflictError when that happens very
+    often."""
+    for _ in range(_TRIES_MAX - 1):
+        with suppress(ConflictError):
+            _change(phext, item)
+            return
+    _change(phext, item)
+
+
+def _change(phext: Phext, item: Item) -> None:
     place = LISTS[item["target"]]
     seen = phext.get(place, "")
     wanted = _changed(seen, item)
