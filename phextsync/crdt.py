@@ -59,7 +59,7 @@ from phextsync.index import (
 )
 from phextsync.merges import merged_edits
 from phextsync.steps import Steps
-from phextsync.texts import check_text
+from phextsync.texts import check_size, check_text
 from phextsync.varints import read_varints, varints
 
 ROOT: Final = "text"
@@ -179,12 +179,15 @@ class Scroll:
         old = self.text
         if text == old:
             return None
-        return self._change(minimal_edits(old, text))
+        edits = minimal_edits(old, text)
+        self._check_growth(edits)
+        return self._change(edits)
 
     def edit_from(self, base: str, text: str) -> bytes | None:
         """Do here what made `text` of `base`, an older text of this scroll; see `merged_edits`."""
         check_text(text)
         edits = merged_edits(base, self.text, text)
+        self._check_growth(edits)
         return self._change(edits) if edits else None
 
     def splice(self, edits: Sequence[Edit]) -> bytes | None:
@@ -195,6 +198,7 @@ class Scroll:
             if not at <= start <= stop <= size:
                 raise IndexError(f"expected an edit within {at} to {size}, found {start} to {stop}")
             at = stop
+        self._check_growth(edits)
         return self._splice(self.text, list(edits)) if edits else None
 
     def replace(self, old: str, new: str, count: int | None) -> bytes | None:
@@ -218,6 +222,7 @@ class Scroll:
             for end in starts[1:]
             for start, stop, replacement in changed
         ]
+        self._check_growth(edits)
         return self._change(edits) if edits else None
 
     def insert(self, offset: int, text: str) -> bytes | None:
@@ -226,7 +231,9 @@ class Scroll:
         old = self.text
         if not 0 <= offset <= len(old):
             raise IndexError(f"expected an offset from 0 to {len(old)}, found {offset}")
-        return self._splice(old, [(offset, offset, text)]) if text else None
+        edits = [(offset, offset, text)]
+        self._check_growth(edits)
+        return self._splice(old, edits) if text else None
 
     def delete(self, start: int, stop: int) -> bytes | None:
         """Delete characters from `start` to `stop`. IndexError when the range is not there."""
@@ -240,7 +247,8 @@ class Scroll:
         check_text(text)
         if not text:
             return None
-        data, size = text.encode(), self._size
+        data, size = text.encode(), self.size
+        check_size(self.coordinate, size, size + len(data))
         update = None if self._tail is None else insert_behind(self._tail, data)
         if update is not None:
             # What Yrs would make of it is known: it has not to be observed, which takes longer.
@@ -250,9 +258,9 @@ class Scroll:
             self._changed()
         else:
             with self._transaction():
-                self._yrs.insert(len(self._yrs), text)
+                self._yrs.insert(size, text)
             update = self._take_observed()
-        self._size = None if size is None else size + len(data)
+        self._size = size + len(data)
         self._tail = update
         return update
 
@@ -265,7 +273,7 @@ class Scroll:
             size = len(self._yrs)
             self._yrs.insert(size, _MARK)
             del self._yrs[size : size + 1]
-        return _merged([update, self._take_observed()])
+        return merged_update([update, self._take_observed()])
 
     def clear(self) -> bytes | None:
         """Delete the whole text. What others type meanwhile survives."""
@@ -290,6 +298,7 @@ class Scroll:
         check_text(text)
         if text == self.text:
             return None
+        check_size(self.coordinate, self.size, len(text.encode()))
         old, version = self.text, self.version()
         if len(version) > version_bytes_max:
             return self._splice(old, whole_line_edits(old, text)) if by_lines else self.edit(text)
@@ -298,7 +307,7 @@ class Scroll:
             update = encode_plain_insert(client_id, ROOT, text.encode())
             return self.apply(update, is_ours=True).update
         steps = [text] if by_lines else in_steps(old, text)
-        return _merged([self._import_text(step, by_lines=by_lines) for step in steps])
+        return merged_update([self._import_text(step, by_lines=by_lines) for step in steps])
 
     def _import_text(self, text: str, *, by_lines: bool) -> bytes | None:
         old, version = self.text, self.version()
@@ -312,7 +321,7 @@ class Scroll:
         if len(hunks) > IMPORTED_HUNKS_MAX or work > _HUNKS_WORK_MAX:
             client_id = _import_client_id(self.coordinate.key, version, text, _rank_of(old, edits))
             return self._import(edits, client_id)
-        return _merged([self._import_hunk(hunk) for hunk in reversed(hunks)])
+        return merged_update([self._import_hunk(hunk) for hunk in reversed(hunks)])
 
     def union(self, text: str) -> bytes | None:
         """Insert the lines of `text` that are missing here, and delete nothing."""
@@ -493,6 +502,14 @@ class Scroll:
 
     # -- pycrdt ----------------------------------------------------------------------------
 
+    def _check_growth(self, edits: Sequence[Edit]) -> None:
+        """TextError when edits would make the text too large: nothing has to be taken back."""
+        before, old = self.size, self.text
+        after = before
+        for start, stop, words in edits:
+            after += len(words.encode()) - (len(old[start:stop].encode()) if start < stop else 0)
+        check_size(self.coordinate, before, after)
+
     def _change(self, edits: Sequence[Edit]) -> bytes | None:
         """Do the edits that make another text of this one, such that what others write meanwhile
         stays whole.
@@ -516,7 +533,7 @@ class Scroll:
                 others.append((start + gained, stop + gained, replacement))
         if others:
             updates.append(self._splice(self.text, with_blanks(self.text, others)))
-        return _merged(updates)
+        return merged_update(updates)
 
     def _import_hunk(self, edits: Sequence[Edit]) -> bytes | None:
         """Do edits of lines that follow each other, such that who puts the same between the same
@@ -623,7 +640,7 @@ def merge_updates(updates: Sequence[bytes]) -> bytes:
     return updates[0] if len(updates) == 1 else pycrdt.merge_updates(*updates)
 
 
-def _merged(updates: Iterable[bytes | None]) -> bytes:
+def merged_update(updates: Iterable[bytes | None]) -> bytes:
     """Return one update that is worth those of `updates` that are there, at least one."""
     return clean_update(merge_updates([update for update in updates if update is not None]))
 

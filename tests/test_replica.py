@@ -585,10 +585,52 @@ def test_what_is_undone_makes_no_text_too_large_either(
             replica[_A] = 300 * "y"
         with pytest.raises(TextError, match="at most 400 bytes, found 600;"):
             history.undo()
-        assert (replica[_A], history.can_undo) == (300 * "y", False)
-        replica.append(_A, "z")
+        assert (replica[_A], history.can_undo, history.can_redo) == (300 * "y", True, False)
+        with writing_as("other"):
+            replica.delete(_A, 0, 200)
         assert history.undo()
-    assert replica[_A] == 300 * "y"
+        assert (replica[_A].count("x"), replica[_A].count("y")) == (300, 100)
+        with writing_as("other"):
+            replica.delete(_A, replica[_A].index("y"), replica[_A].index("y") + 100)
+        assert history.redo()
+        assert (replica.get(_A, ""), history.can_undo) == ("", True)
+    other = _open(MemoryStore(), 99).open("memory")
+    state = replica.difference(_A, EMPTY_VERSION)
+    assert state is not None
+    assert other.apply(_A, LogEntry(state, b"p" * 16, 0)).covered
+    assert other.fingerprint(_A) == replica.fingerprint(_A)
+
+
+@pytest.mark.parametrize("writer", ["", "agent"])
+def test_an_edit_that_is_refused_loses_no_step(
+    monkeypatch: pytest.MonkeyPatch, replicas: ReplicaSet, replica: Replica, writer: str
+) -> None:
+    monkeypatch.setattr("phextsync.texts.TEXT_BYTES_MAX", 100)
+    replica[_A] = "one\n"
+    with writing_as(writer), replica.history(_A) as history:
+        replica[_A] = "two\n"
+        replica.append(_A, "three\n")
+        updates: list[NewUpdate] = []
+        replicas.listen(ReplicaListener(on_update=updates.append))
+        doors: list[Callable[[], object]] = [
+            lambda: replica.edit(_A, "two\r\nthree\r\n0123456789" + 90 * "x"),
+            lambda: replica.edit_from(_A, "two\n", "two\r\n0123456789" + 90 * "x"),
+            lambda: replica.splice(_A, [(0, 1, "x"), (2, 2, 100 * "x")]),
+            lambda: replica.replace(_A, "t", 100 * "x", None),
+            lambda: replica.insert(_A, 0, 100 * "x"),
+            lambda: replica.append(_A, 100 * "x"),
+            lambda: replica.import_text(_A, "two\r\nthree\r\n0123456789" + 90 * "x"),
+            lambda: replica.import_text(_A, 101 * "x", by_lines=True),
+            lambda: replica.import_text(_A, 101 * "x", by_lines=True, version_bytes_max=0),
+        ]
+        for door in doors:
+            with pytest.raises(TextError, match="expected a text of at most 100 bytes"):
+                door()
+            assert (replica[_A], updates) == ("two\nthree\n", [])
+        assert history.undo()
+        assert replica[_A] == "two\n"
+        assert history.undo()
+        assert (replica[_A], history.undo()) == ("one\n", False)
 
 
 def test_what_peers_bring_is_taken_however_large(

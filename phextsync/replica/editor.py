@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from phextsync.crdt import ROOT, Applied, Scroll, import_update
-from phextsync.errors import ScrollError, TextError, UpdateError
+from phextsync.errors import ScrollError, UpdateError
 from phextsync.index import Coordinate, check_update, inserted_text, update_version
 from phextsync.replica.changes import current_author, current_stamp
 from phextsync.replica.clients import Client
@@ -61,8 +61,8 @@ class Editor:
     ) -> None:
         """Do to a document what returns an update, or None when nothing changed, under the client
         id of the writer; of the node alone with the label "", for what has client ids of its own,
-        and for what goes through the document's steps. ScrollError when the document failed,
-        TextError when its text got too large: it was thrown away."""
+        and for what goes through the document's steps. An operation that refuses does so before it
+        changes anything. ScrollError when the document failed: it was thrown away."""
         if label is None:
             label = current_stamp(self._phext)
             if label:
@@ -76,15 +76,9 @@ class Editor:
         if coordinate in self._tracked:
             opened.scroll.steps.begin(current_author(), self._publisher.step())
         opened.text = None
-        before = opened.scroll.size
         try:
             update = operation(opened.scroll)
         except ScrollError:
-            self._documents.forget(coordinate)
-            raise
-        try:
-            check_size(coordinate, before, opened.scroll.size)
-        except TextError:
             self._documents.forget(coordinate)
             raise
         if update is not None:
@@ -110,10 +104,12 @@ class Editor:
         UpdateError for an update that does anything else."""
         check_update(update, ROOT)
         check_takes_back(update)
-        check_text(inserted_text(update).decode())
+        inserted = inserted_text(update)
+        check_text(inserted.decode())
 
         def apply(scroll: Scroll) -> bytes | None:
             self._documents.open_or_create(coordinate).halves.check(scroll, update)
+            self._merging.check_size(coordinate, update, len(inserted))
             applied = scroll.apply(update, is_ours=True)
             if not applied.covered:
                 raise UpdateError(
@@ -144,6 +140,7 @@ class Editor:
         check_size(coordinate, 0, len(data))
         update = import_update(coordinate.key, text)
         entry = self._author.stamp(update)
+        self._documents.forget(coordinate)  # an empty one, of an edit that was refused
         self._writes.put_state(coordinate, entry, entry, update_version(update), data)
         self._publisher.publish_own(coordinate)
 

@@ -1,14 +1,18 @@
 """Undo: takes back what one writer did to one scroll, and does it again."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
-from phextsync.crdt import Scroll
-from phextsync.errors import PhextsyncError
+from phextsync.crdt import Scroll, merged_update
+from phextsync.errors import PhextsyncError, TextError
 from phextsync.index import Coordinate
 from phextsync.replica.changes import current_author, current_session, writing_as
 from phextsync.replica.documents import Documents
 from phextsync.replica.editor import Editor
 from phextsync.replica.tracked import Tracked
+from phextsync.texts import check_size
+
+_Travel: TypeAlias = Callable[[Scroll, str], bytes | None]
 
 
 class History:
@@ -17,7 +21,8 @@ class History:
 
     A step is one change, or a batch; of more than `steps.STEPS_MAX` the oldest are forgotten. It
     keeps the scroll's document open until it is closed, and is lost with it: after a restart, when
-    the node has to take another client id, or when a change would make the text too large.
+    the document failed, or when the node has to take another client id. An edit that is refused
+    loses none of them.
     """
 
     def __init__(
@@ -66,12 +71,14 @@ class History:
         return self._scroll().steps.can_redo(self._author)
 
     def undo(self) -> bool:
-        """Take back the last step; say whether there was one."""
-        return self.can_undo and self._travel(lambda scroll: scroll.undo(self._author))
+        """Take back the last step; say whether there was one. TextError when what comes back would
+        make the text too large: the step can still be taken back when there is room."""
+        return self.can_undo and self._travel(Scroll.undo, Scroll.redo)
 
     def redo(self) -> bool:
-        """Do the step again that was taken back last; say whether there was one."""
-        return self.can_redo and self._travel(lambda scroll: scroll.redo(self._author))
+        """Do the step again that was taken back last; say whether there was one. TextError as of
+        `undo`."""
+        return self.can_redo and self._travel(Scroll.redo, Scroll.undo)
 
     def close(self) -> None:
         """Forget the steps, and let the document be closed."""
@@ -83,9 +90,23 @@ class History:
             if opened is not None:  # else its document failed, and the steps went with it
                 opened.scroll.steps.untrack(self._author)
 
-    def _travel(self, step: Callable[[Scroll], bytes | None]) -> bool:
+    def _travel(self, step: _Travel, back: _Travel) -> bool:
+        refused: list[TextError] = []
+
+        def travel(scroll: Scroll) -> bytes | None:
+            before = scroll.size
+            update = step(scroll, self._author)
+            try:
+                check_size(self.coordinate, before, scroll.size)
+            except TextError as error:  # how much comes back is not known before
+                refused.append(error)
+                return merged_update((update, back(scroll, self._author)))
+            return update
+
         with writing_as(self.writer, self._session):
-            self._editor.edit(self.coordinate, step, "")
+            self._editor.edit(self.coordinate, travel, "")
+        if refused:
+            raise refused[0]
         return True
 
     def _scroll(self) -> Scroll:
