@@ -41,20 +41,25 @@ _BESIDE: Final = 3  # so often the tests have to end beside a mutant that does n
 _SCORE: Final = 0.9  # of the sample, without what is equivalent
 _LATEST_S: Final = 60  # before the time is up, no module is begun
 _DEFAULT: Final = r',\s*(strict=\w+|"big")?(?=\))'
+PYTEST: Final = (
+    "-p",
+    "no:cacheprovider",
+    "--hypothesis-profile=mutants",
+    "-W",
+    "ignore::pytest.PytestUnraisableExceptionWarning",  # mutmut's own, where `__del__` calls
+    # These count steps and calls, of which mutmut adds its own.
+    "--deselect=tests/test_edits.py::test_comparing_unlike_texts_takes_steps_in_proportion",
+    "--deselect=tests/test_protocol.py::test_an_edit_and_a_commit_take_as_few_calls_as_are_asked_of_them",
+    # What mutmut puts into the code imports more at its first call, which the other user may not.
+    "--deselect=tests/test_snapshot.py::test_commands_that_read_work_on_the_folder_of_another_user",
+)
 _CONFIG: Final = """
 [tool.mutmut]
 source_paths = ["phextsync"]
-only_mutate = [{sources}]
+only_mutate = {sources}
 also_copy = ["sims", "docs", "examples", "fuzz", "benchmarks", "README.md", "CHANGELOG.md"]
-pytest_add_cli_args = [
-    "-p", "no:cacheprovider", "--hypothesis-profile=mutants",
-    "-W", "ignore::pytest.PytestUnraisableExceptionWarning",  # mutmut's own, where `__del__` calls
-    "--deselect=tests/test_edits.py::test_comparing_unlike_texts_takes_steps_in_proportion",
-    "--deselect=tests/test_protocol.py::test_an_edit_and_a_commit_take_as_few_calls_as_are_asked_of_them",
-    # what mutmut puts into the code imports more at its first call, which the other user may not
-    "--deselect=tests/test_snapshot.py::test_commands_that_read_work_on_the_folder_of_another_user",
-]
-pytest_add_cli_args_test_selection = [{tests}]
+pytest_add_cli_args = {arguments}
+pytest_add_cli_args_test_selection = {tests}
 timeout_multiplier = 4.0
 timeout_constant = 5.0
 """
@@ -206,9 +211,9 @@ def _prepare(name: str, module: Module, *, is_fresh: bool) -> None:
     for path in (*_tracked(), *(str(p.relative_to(ROOT)) for p in ROOT.glob("phextsync/**/*.so"))):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         copy2(ROOT / path, folder / path)
-    lists = (json.dumps(each)[1:-1] for each in (sources(name), module.tests))
+    given = {"sources": sources(name), "tests": module.tests, "arguments": PYTEST}
     with (folder / "pyproject.toml").open("a") as file:
-        file.write(_CONFIG.format(**dict(zip(("sources", "tests"), lists, strict=True))))
+        file.write(_CONFIG.format(**{key: json.dumps(each) for key, each in given.items()}))
     known.write_text(code)
 
 
@@ -339,9 +344,8 @@ def _alone(
 
 def start_tests(folder: Path, tests: Sequence[str], mutant: str) -> "subprocess.Popen[bytes]":
     """Start tests on a mutant, or without a change, in a process of their own."""
-    words = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", *tests]
     return subprocess.Popen(
-        [sys.executable, "-m", "pytest", *words],
+        [sys.executable, "-m", "pytest", "-x", "-q", *PYTEST, *tests],
         cwd=folder / "mutants",
         env={**os.environ, "MUTANT_UNDER_TEST": mutant},
         stdout=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ import pytest
 
 from tests.mutants import (
     MODULES,
+    PYTEST,
     ROOT,
     Outcome,
     Tried,
@@ -17,6 +18,7 @@ from tests.mutants import (
     sample,
     sources,
     squeezed,
+    start_tests,
     tell,
     watched,
 )
@@ -44,6 +46,30 @@ def test_every_module_that_is_mutated_exists_with_its_tests(name: str) -> None:
     assert [path for path in (*module.tests, *module.wider) if not (ROOT / path).is_file()] == []
     assert module.tests
     assert not {*module.tests} & {*module.wider}
+
+
+def _left_out() -> list[tuple[str, str]]:
+    words = (word.removeprefix("--deselect=") for word in PYTEST if "deselect" in word)
+    return [(path, test) for path, _, test in (word.partition("::") for word in words)]
+
+
+def test_what_is_left_out_exists() -> None:
+    assert _left_out()
+    assert all(f"def {test}(" in (ROOT / path).read_text() for path, test in _left_out())
+
+
+def test_wider_tests_leave_out_what_counts_the_calls_that_mutmut_adds(tmp_path: Path) -> None:
+    tests = tmp_path / "mutants" / "tests"
+    tests.mkdir(parents=True)
+    (tests.parent / "conftest.py").write_text(
+        "from hypothesis import settings\n\nsettings.register_profile('mutants')\n"
+    )
+    path, counts_calls = _left_out()[1]
+    (tests.parent / path).write_text(
+        f"def {counts_calls}():\n    assert False\n\ndef test_other():\n    pass\n"
+    )
+    assert start_tests(tmp_path, [path], "").wait() == 0
+    assert start_tests(tmp_path, [f"{path}::test_none"], "").wait()
 
 
 def test_every_equivalent_mutant_has_a_reason_and_changes_code_that_is_there() -> None:
