@@ -574,6 +574,23 @@ def test_no_edit_makes_a_text_larger_than_peers_take_for_sure(
     assert replica[_A] == 98 * "日\n" + "ends"
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+def test_what_came_before_an_edit_that_was_refused_is_committed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, replicas: ReplicaSet, replica: Replica, is_known: bool
+) -> None:
+    if is_known:
+        replica.append(_A, "stored, ")
+        replicas.commit()
+    replica.append(_A, "waits")
+    text, fingerprint = replica[_A], replica.fingerprint(_A)
+    monkeypatch.setattr("phextsync.texts.TEXT_BYTES_MAX", 400)
+    with pytest.raises(TextError, match="at most 400 bytes"):
+        replica.append(_A, 401 * "x")
+    replicas.commit()  # nobody has looked at the scroll since
+    assert replica.index.fingerprint_of(_A) == fingerprint
+    assert (replica[_A], replica.index.size_of(_A)) == (text, len(text))
+
+
 def test_what_is_undone_makes_no_text_too_large_either(
     monkeypatch: pytest.MonkeyPatch, replica: Replica
 ) -> None:

@@ -167,7 +167,9 @@ class Writes:
         if unsettled.leaves:
             self._history.left(self.name, coordinate.key)
             return ScrollWrite(coordinate.key, b"", 0, None, (), leaves=True)
-        opened = self._documents.get(coordinate)
+        # A document that failed was thrown away, and only one can tell what a log comes to.
+        documents = self._documents
+        opened = (documents.get if unsettled.is_plain else documents.open)(coordinate)
         key, state, log = coordinate.key, unsettled.state, tuple(unsettled.log)
         if unsettled.entry is not None and self._history.keeps(self.name, key):
             state, log = None, (unsettled.entry, *log)
