@@ -17,6 +17,9 @@ DIMENSIONS: Final = (
 TEXT_BYTES_MAX: Final = 32 << 20
 """Bytes of UTF-8 above which no edit makes the text of a scroll larger: half of what peers put
 together of one, since the state of a scroll has more than its text."""
+STATE_BYTES_MAX: Final = 2 * TEXT_BYTES_MAX
+"""Bytes of the state of a scroll, its text and what is kept of who wrote where, up to which peers
+take it, and no edit makes it larger."""
 
 _HEAD_TIMES: Final = 4  # so many times what is shown of a line is looked at first
 _FORBIDDEN: Final = re.compile(f"[\0{BREAKS}\ud800-\udfff]")
@@ -56,6 +59,14 @@ def check_size(where: Coordinate, before: int, after: int) -> None:
             f"{where}: expected a text of at most {TEXT_BYTES_MAX} bytes, found {after};"
             " part it over several scrolls"
         )
+
+
+def too_large_state(size: int) -> str:
+    """Say that the state of a scroll has more bytes than peers take, and what to do."""
+    return (
+        f"with all that was done to it it has {size} bytes, and peers take at most"
+        f" {STATE_BYTES_MAX}; copy its text to another scroll and clear this one"
+    )
 
 
 def text_from(data: bytes) -> str:

@@ -811,7 +811,7 @@ def test_what_is_left_to_others_is_no_lack_of_ours_but_nobody_is_even_meanwhile(
 def test_a_refusal_is_the_reason_of_a_lack() -> None:
     parts = Parts()
     link = parts.equal(1, _CARL)
-    link.refusals.reasons[_SCROLL] = "no room"
+    link.refusals.note(_SCROLL, "no room")
     lack = parts.lacks.of(link, _PHEXT, EVERYTHING)
     assert lack is not None
     assert lack.reason == "it refused: no room"

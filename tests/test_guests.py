@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from phextsync.errors import NotHeldError, ProtocolError, TextError
-from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
+from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.changes import Change
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.hosting import rows_of
@@ -36,6 +36,7 @@ _A = Coordinate(1, *[1] * 8)
 _B = Coordinate(2, *[1] * 8)
 _C = Coordinate(2, *[2] * 8)
 _D = Coordinate(2, *[3] * 8)
+_E = Coordinate(2, *[4] * 8)
 
 
 def _network(holders: int = 1, *, limits: Limits | None = None) -> Network:
@@ -266,7 +267,7 @@ def test_an_answer_that_is_not_what_it_says_ends_the_link_and_nothing_is_kept(
     assert "foreign" not in reader.durable_texts().values()
 
 
-def test_a_state_that_is_larger_than_a_frame_comes_in_pieces_and_one_too_large_ends_the_link() -> (
+def test_a_state_that_is_larger_than_a_frame_comes_in_pieces_and_one_too_large_is_not_shown() -> (
     None
 ):
     network = _network(limits=Limits(frame_bytes_max=4096, scroll_bytes_max=1 << 16))
@@ -277,6 +278,41 @@ def test_a_state_that_is_larger_than_a_frame_comes_in_pieces_and_one_too_large_e
     assert network.peers[1].replica[_C] == "x" * 30_000
     assert _fetch(network, _D) == [False]
     assert (PHEXT, _D) not in network.peers[1].replicas.guests
+    (report,) = network.peers[0].replicas.reports
+    assert report.startswith(f"{PHEXT} {_D} is not shown: with all that was done to it it has 1000")
+    assert network.peers[0].core.links[1].goodbye is None
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_scroll_that_no_peer_puts_together_is_not_sent_and_is_told_and_others_come(
+    is_linked: bool,
+) -> None:
+    network = Network(2, limits=Limits(frame_bytes_max=4096, scroll_bytes_max=1 << 16))
+    if is_linked:
+        network.link_all()
+        network.run(1)
+    writer, reader = network.peers
+    for place in (_A, _B, _C, _D):
+        writer.replica[place] = ("x" * 100_000) if place == _B else f"text of {place}"
+    network.run(1)
+    if not is_linked:
+        network.link_all()
+    network.run(60)
+    assert dict(reader.replica) == {place: f"text of {place}" for place in (_A, _C, _D)}
+    link = writer.core.links[1]
+    assert link.goodbye is None
+    (report,) = writer.replicas.reports
+    assert report.startswith(f"{PHEXT} {_B} is not sent: with all that was done to it it has 1000")
+    assert report.endswith("copy its text to another scroll and clear this one")
+    lack = writer.core.lacks.of(link, PHEXT, EVERYTHING)
+    assert lack is not None
+    assert lack.scrolls == 1
+    assert "peers take at most" in lack.reason
+    writer.replica[_E] = writer.replica[_B][:30_000]
+    writer.replica.clear_scroll(_B)
+    network.run(60)
+    assert reader.replica[_E] == writer.replica[_E]
+    assert writer.core.lacks.of(link, PHEXT, EVERYTHING) is None
 
 
 def test_a_peer_that_asks_too_much_at_once_or_twice_under_a_number_is_left() -> None:

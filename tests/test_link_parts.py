@@ -74,6 +74,7 @@ class Parts:
             ledger=self.ledger,
             requests=self.requests,
             had=self.had,
+            refusals=self.refusals,
             traffic=Traffic(),
             limits=limits,
         )

@@ -29,7 +29,7 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import Batch, LogEntry
 from phextsync.store.memory import MemoryStore
 from phextsync.sync.limits import Limits
-from phextsync.texts import TEXT_BYTES_MAX
+from phextsync.texts import STATE_BYTES_MAX, TEXT_BYTES_MAX
 from tests.strategies import documents, near_coordinates
 
 _A, _B = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2))
@@ -666,8 +666,78 @@ def test_what_peers_bring_is_taken_however_large(
         replica.append(_A, "x")
 
 
+def _limit_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("editor", "writes"):
+        monkeypatch.setattr(f"phextsync.replica.{module}.STATE_BYTES_MAX", 8000)
+    monkeypatch.setattr("phextsync.replica.writes.TEXT_BYTES_MAX", 4000)
+    monkeypatch.setattr("phextsync.replica.editor._LARGE_BYTES", 4000)
+    monkeypatch.setattr("phextsync.replica.editor._EDIT_BYTES", 1000)
+
+
+def _state_bytes(replica: Replica) -> int:
+    return len(replica.difference(_A, EMPTY_VERSION) or b"")
+
+
+@pytest.mark.parametrize("writer", ["", "agent"])
+def test_no_edit_makes_the_state_of_a_scroll_larger_than_peers_take(
+    monkeypatch: pytest.MonkeyPatch, replicas: ReplicaSet, replica: Replica, writer: str
+) -> None:
+    _limit_states(monkeypatch)
+    told = r"^1\.1\.1/1\.1\.1/1\.1\.1: with all that was done to it it has \d+ bytes, and peers ta"
+    replica[_A] = 3000 * "-"
+    with writing_as(writer), replica.history(_A) as history:
+        with pytest.raises(TextError, match=told):  # noqa: PT012, which of them is not known
+            for count in range(10_000):
+                replica.insert(_A, 0, "x")
+                if count % 100 == 0:
+                    replicas.commit()
+        before, size = replica[_A], _state_bytes(replica)
+        assert (history.can_undo, 7000 < size <= 8000) == (True, True)
+        for text in (before + 1000 * "y", "y" + before):
+            with pytest.raises(TextError, match=told):
+                replica[_A] = text
+        assert (replica[_A], _state_bytes(replica), history.can_undo) == (before, size, True)
+        replicas.commit()
+        assert not any("peers take" in report for report in replicas.reports)
+        assert history.undo()
+    assert replica[_A] == before[1:]
+    replicas.commit()
+    replica[_B] = replica[_A]
+    replica.clear_scroll(_A)
+    replicas.commit()
+    assert _state_bytes(replica) < size - 1000
+    replica[_A] = "new"
+
+
+def test_an_edit_that_is_seen_afterwards_to_make_a_state_too_large_did_nothing(
+    monkeypatch: pytest.MonkeyPatch, replicas: ReplicaSet, replica: Replica
+) -> None:
+    _limit_states(monkeypatch)
+    replica[_A] = 6000 * "x"
+    replicas.commit()
+    for _ in range(2):
+        with pytest.raises(TextError, match="it has 9"):
+            replica.insert(_A, 0, 3000 * "y")
+        assert replica[_A] == 6000 * "x"
+    replica.insert(_A, 0, 1000 * "y")
+    sources = [_open(MemoryStore(), seed).open("memory") for seed in (97, 98, 99)]
+    for source in sources:
+        source[_A] = 1000 * "z"
+        update = source.difference(_A, EMPTY_VERSION)
+        assert update is not None
+        if source is sources[0]:
+            with pytest.raises(TextError, match="it has 8"):
+                replica.merge(_A, update)
+        assert replica.apply(_A, LogEntry(update, b"p" * 16, 0)).changed
+    replicas.commit()
+    assert [report for report in replicas.reports if "peers take at most" in report] == [
+        f"memory {_A}: with all that was done to it it has {_state_bytes(replica)} bytes, and peers"
+        " take at most 67108864; copy its text to another scroll and clear this one"
+    ]
+
+
 def test_a_text_that_may_be_written_fits_into_what_peers_put_together() -> None:
-    assert Limits().scroll_bytes_max == 2 * TEXT_BYTES_MAX
+    assert Limits().scroll_bytes_max == STATE_BYTES_MAX == 2 * TEXT_BYTES_MAX
 
 
 def test_garbage_is_refused_and_leaves_no_scroll_behind(

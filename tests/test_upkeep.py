@@ -76,6 +76,19 @@ def test_a_sound_folder_has_no_problems(folder: Path) -> None:
     assert _texts(folder) == _TEXTS
 
 
+def test_a_scroll_that_peers_do_not_take_is_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    with _replicas(folder) as replicas:
+        for _ in range(50):
+            replicas.open("memory").insert(_PLACES[3], 0, "x")
+        replicas.commit()
+    monkeypatch.setattr("phextsync.control.upkeep.STATE_BYTES_MAX", 200)
+    (problem,) = check(folder).problems
+    assert problem.startswith(f"memory {_PLACES[3]}: with all that was done to it it has ")
+    assert problem.endswith("; copy its text to another scroll and clear this one")
+
+
 def test_a_head_that_lies_is_found_and_written_anew(folder: Path) -> None:
     with _edited(folder) as (txn, databases):
         place = _place(txn, databases[HEADS], _PLACES[3])

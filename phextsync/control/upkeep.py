@@ -51,6 +51,7 @@ from phextsync.store.records import (
 )
 from phextsync.systems.renaming import rename_new
 from phextsync.systems.syncing import sync_folder
+from phextsync.texts import STATE_BYTES_MAX, too_large_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,16 @@ def _problem_of(records: Records, stored: Stored) -> str:
         return "the name of its phext is lost"
     try:
         place = Coordinate.from_key(stored.key)
-        scroll = Scroll(place, 1, updates_of(stored))
+        updates = updates_of(stored)
+        scroll = Scroll(place, 1, updates)
     except (ValueError, PhextsyncError) as error:
         return f"it is no scroll: {error}"
     fingerprint, size, _ = HEAD.unpack(unseal(HEADS, stored.place, stored.head))
     if (fingerprint, size) != (scroll.fingerprint(Fingerprinter(name)), scroll.size):
         return "its fingerprint or size is not that of its content"
+    state_bytes = sum(map(len, updates))
+    if state_bytes > STATE_BYTES_MAX and (state_bytes := len(scroll.state())) > STATE_BYTES_MAX:
+        return too_large_state(state_bytes)
     return ""
 
 

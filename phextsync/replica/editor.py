@@ -1,20 +1,24 @@
 """Editor: changes that are made here, to the texts of one phext."""
 
 from collections.abc import Callable
+from typing import Final
 
 from phextsync.crdt import ROOT, Applied, Scroll, import_update
-from phextsync.errors import ScrollError, UpdateError
+from phextsync.errors import ScrollError, TextError, UpdateError
 from phextsync.index import Coordinate, check_update, inserted_text, update_version
 from phextsync.replica.changes import current_author, current_stamp
 from phextsync.replica.clients import Client
-from phextsync.replica.documents import Documents
+from phextsync.replica.documents import Document, Documents
 from phextsync.replica.merging import Merging
 from phextsync.replica.publisher import Publisher
 from phextsync.replica.shared import Shared
 from phextsync.replica.taking_back import check_takes_back
 from phextsync.replica.tracked import Tracked
 from phextsync.replica.writes import Writes
-from phextsync.texts import check_size, check_text
+from phextsync.texts import STATE_BYTES_MAX, TEXT_BYTES_MAX, check_size, check_text, too_large_state
+
+_LARGE_BYTES: Final = STATE_BYTES_MAX - TEXT_BYTES_MAX  # one edit may make this state too large
+_EDIT_BYTES: Final = 1 << 20  # what nearly all edits add to a state is less
 
 
 class Editor:
@@ -63,6 +67,7 @@ class Editor:
         id of the writer; of the node alone with the label "", for what has client ids of its own,
         and for what goes through the document's steps. An operation that refuses does so before it
         changes anything. ScrollError when the document failed: it was thrown away."""
+        is_step = label is not None
         if label is None:
             label = current_stamp(self._phext)
             if label:
@@ -72,6 +77,8 @@ class Editor:
         opened.used = True
         if opened.label != label:
             self._documents.write_as(coordinate, opened, label)
+        if opened.state_bytes + opened.log_bytes > _LARGE_BYTES and not is_step:
+            operation = self._bounded(coordinate, opened, operation)
         self._publisher.keep_before(coordinate)
         if coordinate in self._tracked:
             opened.scroll.steps.begin(current_author(), self._publisher.step())
@@ -94,6 +101,9 @@ class Editor:
         inserted = inserted_text(update)
         check_text(inserted.decode())
         self._merging.check_size(coordinate, update, len(inserted))
+        opened = self._documents.open(coordinate)
+        if opened is not None and _known_bytes(opened) + len(update) > STATE_BYTES_MAX:
+            _check_state(opened.scroll, lambda scroll: scroll.apply(update), len(update))
         applied = self._merging.apply(coordinate, self._author.stamp(update))
         if applied.changed:
             self._publisher.publish_own(coordinate)
@@ -164,7 +174,55 @@ class Editor:
 
         return do
 
+    def _bounded(
+        self,
+        coordinate: Coordinate,
+        opened: Document,
+        operation: Callable[[Scroll], bytes | None],
+    ) -> Callable[[Scroll], bytes | None]:
+        """Return an operation that is tried in a copy where it may make the state too large, or,
+        where it is only seen afterwards that it did, has the document thrown away."""
+
+        def do(scroll: Scroll) -> bytes | None:
+            known = _known_bytes(opened)
+            if known > STATE_BYTES_MAX - _EDIT_BYTES and _check_state(scroll, operation):
+                return operation(scroll)
+            update = operation(scroll)
+            if update is not None and known + len(update) > STATE_BYTES_MAX:
+                size = len(scroll.state())
+                if size > STATE_BYTES_MAX:
+                    self._documents.forget(coordinate)
+                    raise _too_large(scroll, size)
+            return update
+
+        return do
+
     def _check(self, coordinate: Coordinate) -> None:
         self._check_writable()
         self.check_allowed(coordinate)
         self._check_room(self._phext)
+
+
+def _known_bytes(opened: Document) -> int:
+    """Return how many bytes the state of a document has, or a few more."""
+    return opened.state_bytes + opened.log_bytes
+
+
+def _check_state(
+    scroll: Scroll, operation: Callable[[Scroll], object], added: int = _EDIT_BYTES
+) -> bool:
+    """TextError when an operation, tried in a copy, makes the state of a scroll larger, and too
+    large. Return whether it was tried: not where the state and so many bytes are not too large."""
+    state = scroll.state()
+    if len(state) + added <= STATE_BYTES_MAX:
+        return False
+    trial = Scroll(scroll.coordinate, scroll.client_id, [state])
+    operation(trial)
+    size = len(trial.state())
+    if len(state) < size > STATE_BYTES_MAX:
+        raise _too_large(scroll, size)
+    return True
+
+
+def _too_large(scroll: Scroll, size: int) -> TextError:
+    return TextError(f"{scroll.coordinate}: {too_large_state(size)}")

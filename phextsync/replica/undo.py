@@ -22,7 +22,7 @@ class History:
     A step is one change, or a batch; of more than `steps.STEPS_MAX` the oldest are forgotten. It
     keeps the scroll's document open until it is closed, and is lost with it: after a restart, when
     the document failed, or when the node has to take another client id. An edit that is refused
-    loses none of them.
+    loses none of them, but for one of more than a mebibyte that makes the state too large.
     """
 
     def __init__(

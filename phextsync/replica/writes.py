@@ -15,6 +15,7 @@ from phextsync.replica.pending import Pending, Unsettled
 from phextsync.replica.publisher import Publisher
 from phextsync.replica.shared import Shared
 from phextsync.store.contract import LogEntry, ScrollWrite
+from phextsync.texts import STATE_BYTES_MAX, TEXT_BYTES_MAX, too_large_state
 
 # A log is folded into the state when it outgrows half of it: a scroll never occupies more than
 # one and a half times its state, and each byte is rewritten about twice.
@@ -179,10 +180,19 @@ class Writes:
         unsettled.fingerprint = scroll.fingerprint(self._fingerprinter)
         unsettled.size = scroll.size
         stored = opened.state_bytes or len(unsettled.state or b"")
-        if unsettled.rewrite or opened.log_bytes > max(stored // _LOG_SHARE, _LOG_BYTES_MIN):
+        is_large = (
+            stored + opened.log_bytes > TEXT_BYTES_MAX and not unsettled.size
+        )  # emptied since: it gets small
+        if (
+            unsettled.rewrite
+            or is_large
+            or opened.log_bytes > max(stored // _LOG_SHARE, _LOG_BYTES_MIN)
+        ):
             whole = self._whole(coordinate, scroll)
             if whole is not None:
                 news, state, log = log, whole, ()
                 self._history.folded(self.name, key, news, state, is_other=unsettled.is_other)
+                if opened.state_bytes <= STATE_BYTES_MAX < len(state):
+                    self._report(f"{self.name} {coordinate}: {too_large_state(len(state))}")
                 opened.state_bytes, opened.log_bytes = len(state), 0
         return ScrollWrite(key, unsettled.fingerprint, unsettled.size, state, log)

@@ -31,7 +31,7 @@ from phextsync.sync.messages import (
     Verdict,
 )
 from phextsync.sync.rights import LinkRights
-from phextsync.texts import first_line
+from phextsync.texts import first_line, too_large_state
 
 _LINE_CHARACTERS: Final = 60
 _ROW_BYTES: Final = 300  # what a row has besides its text and version, at most
@@ -47,11 +47,13 @@ class Hosting:
         durable_first: DurableFirst,
         limits: Limits,
         work_out: Callable[[Ask], bool],
+        report: Callable[[str], None],
     ) -> None:
         self._replicas = replicas
         self._rights = rights
         self._durable_first = durable_first
         self._limits = limits
+        self._report = report
         self.asked: OrderedDict[int, Asking] = OrderedDict()
         self.pieces: deque[Fetched | Told] = deque()
         self._worked_out: dict[int, None] = {}  # for these
@@ -113,6 +115,9 @@ class Hosting:
             if not is_same:
                 state = replica.difference(coordinate, EMPTY_VERSION) or b""
         except StoreDamagedError:  # set aside: it comes back from another holder
+            return Fetched(asked.number, Verdict.NOT_HELD, is_subscribed=False)
+        if len(state) > self._limits.scroll_bytes_max:
+            self._report(f"{asked.phext} {coordinate} is not shown: {too_large_state(len(state))}")
             return Fetched(asked.number, Verdict.NOT_HELD, is_subscribed=False)
         is_subscribed = self._subscribe(asked)
         if is_same:

@@ -107,11 +107,10 @@ class Lacks:
         streamed = sum(index.count(part) for part in link.outgoing.streams_of(phext, range_))
         if not coordinates and not streamed:
             return None
-        reasons = link.refusals.reasons
-        refused = next(
-            (reasons[phext, c] for c in sorted(coordinates) if (phext, c) in reasons), ""
+        reasons, waiting = link.refusals.reasons, "not yet on its disk"
+        reason = next(
+            (reasons[phext, c] for c in sorted(coordinates) if (phext, c) in reasons), waiting
         )
-        reason = f"it refused: {refused}" if refused else "not yet on its disk"
         text_bytes = sum(replica.read_size(coordinate) for coordinate in coordinates)
         text_bytes += index.text_bytes * streamed // max(1, len(index))
         scrolls = len(coordinates) + streamed

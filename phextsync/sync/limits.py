@@ -19,8 +19,9 @@ class Limits:
     """A frame of updates is closed when it has this many bytes: large enough that the cost of
     a frame vanishes, small enough that a live edit never waits behind more than one."""
     scroll_bytes_max: int = 64 << 20
-    """The encoded state of one scroll, put together from its parts. No edit makes a text larger
-    than half of it (`TEXT_BYTES_MAX` of `phextsync/texts.py`): a state has more than its text."""
+    """The encoded state of one scroll, put together from its parts. No edit makes a state
+    larger, nor a text larger than half of it (`phextsync/texts.py`); what several wrote apart may
+    be, and is not sent."""
     assemblies_bytes_max: int = 256 << 20
     """Parts that wait for the rest of their scrolls, over all links: four of the largest."""
     entries_max: int = 1 << 14

@@ -112,12 +112,14 @@ class Link:
         self.refusals = Refusals(replicas.report, limits)
         self.promises = Promises(self.outbox)
         self.rights = LinkRights(shared.interest, self.permissions, phexts_max=limits.phexts_max)
+        work_out = partial(shared.listener.on_asked, self.number)
+        self.hosting = Hosting(
+            replicas, self.rights, shared.durable_first, limits, work_out, self.refusals.report
+        )
 
     def _exchange(self, shared: Shared) -> None:
         """Make the parts that exchange updates."""
         replicas, limits = shared.replicas, shared.settings.limits
-        work_out = partial(shared.listener.on_asked, self.number)
-        self.hosting = Hosting(replicas, self.rights, shared.durable_first, limits, work_out)
         self.shown = ShownChanges(replicas, self.rights, limits, self.ready)
         self.requests = Requests(replicas, self.rights, limits)
         self.had = HadVersions(self.peer_id, replicas, self.rights, limits)
@@ -131,6 +133,7 @@ class Link:
             ledger=self.ledger,
             requests=self.requests,
             had=self.had,
+            refusals=self.refusals,
             traffic=self.traffic,
             limits=limits,
         )

@@ -19,6 +19,7 @@ from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import TIME_MS_MAX, Entry, Live, Part, ScrollId, Updates
 from phextsync.sync.recent import RecentUpdates
+from phextsync.sync.refusals import Refusals
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights
 from phextsync.sync.scope import forget_outside
@@ -49,6 +50,7 @@ class Outgoing:
         ledger: Ledger,
         requests: Requests,
         had: HadVersions,
+        refusals: Refusals,
         traffic: Traffic,
         limits: Limits,
     ) -> None:
@@ -70,6 +72,7 @@ class Outgoing:
         self._ledger = ledger
         self._requests = requests
         self._had = had
+        self._refusals = refusals
         self._traffic = traffic
         self._limits = limits
         self._item_bytes_max = limits.item_bytes_max  # asked for with each edit
@@ -298,14 +301,16 @@ class Outgoing:
         return next((item for item in scrolls.items() if item[0] not in self._durable_first), None)
 
     def _difference(self, scroll: ScrollId, version: bytes) -> bytes:
-        """Return what a peer with `version` lacks of a scroll, empty when that is nothing."""
+        """Return what a peer with `version` lacks of a scroll, empty when that is nothing, or more
+        than it takes."""
         is_held = contains(self._interest.of(scroll[0]), scroll[1])
         if not is_held and not self._interest.is_guest(scroll):
             return b""
         try:
-            return self._replicas.open(scroll[0]).difference(scroll[1], version) or b""
+            update = self._replicas.open(scroll[0]).difference(scroll[1], version) or b""
         except StoreDamagedError:
             return b""
+        return b"" if self._refusals.holds_back(scroll, len(update)) else update
 
     def _streamed(self, entries: list[Entry]) -> str:
         goal = self._limits.frame_bytes_goal
@@ -316,14 +321,20 @@ class Outgoing:
             if not found:
                 continue
             del found[goal // _ENTRY_BYTES :]
-            entries.extend(Entry(Coordinate.from_key(key), state) for key, state in found)
-            after = entries[-1].coordinate.successor()
+            states = [Entry(Coordinate.from_key(key), state) for key, state in found]
+            entries += [
+                entry
+                for entry in states
+                if not self._refusals.holds_back((phext, entry.coordinate), len(entry.update))
+            ]
+            after = states[-1].coordinate.successor()
             if after is not None and after in range_:
                 self.streams.appendleft((phext, CoordinateRange(after, range_.upper)))
             if len(entries) > 1 and len(entries[-1].update) > self._item_bytes_max:
                 # Too large to travel with others: it goes next, alone.
                 self.find((phext, entries.pop().coordinate))
-            return phext
+            if entries:
+                return phext
         return ""
 
     # -- what is under way -----------------------------------------------------------------
