@@ -6,6 +6,7 @@ is a module, or a package whose first lines are its own map:
 * `errors`: what is raised
 * `systems`: what differs between operating systems
 * `plain_files`: files that are read where they are files
+* `plain_values`: JSON and TOML from elsewhere, up to a depth
 * `durable_files`: files that are written whole or not at all
 * `mounts`: which kind of file system a path lies on
 * `terminal`: what others wrote, as a terminal may show it

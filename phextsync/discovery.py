@@ -19,11 +19,12 @@ from phextsync.addresses import EVERYWHERE
 from phextsync.durable_files import write_whole
 from phextsync.errors import LinkError, StoreDamagedError
 from phextsync.plain_files import read_file
+from phextsync.plain_values import read_json
 from phextsync.transport import PORT, format_address
 from phextsync.trust.certificates import NODE_ID_BYTES
 
 PEERS_FILE: Final = "peers.json"
-_UNREADABLE: Final = (ValueError, LookupError, TypeError, RecursionError)
+_UNREADABLE: Final = (ValueError, LookupError, TypeError)
 REMEMBERED_PEERS_MAX: Final = 1024
 """When full, the peer seen longest ago is forgotten."""
 
@@ -176,7 +177,7 @@ class RememberedPeers:
         """Read what `to_json` wrote; StoreDamagedError for anything else."""
         remembered = cls()
         try:
-            for entry in json.loads(text)["peers"][:REMEMBERED_PEERS_MAX]:
+            for entry in read_json(text)["peers"][:REMEMBERED_PEERS_MAX]:
                 node_id = bytes_of_hex(entry["node_id"], NODE_ID_BYTES)
                 if "address" in entry:
                     remembered._addresses[node_id] = parse_address(entry["address"])

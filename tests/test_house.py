@@ -107,6 +107,26 @@ def test_a_logger_is_named_after_the_room_that_it_is_of() -> None:
     assert {room for room, _ in found} - {"testing"} == listed
 
 
+@pytest.mark.parametrize("room", _ROOMS)
+def test_json_and_toml_are_read_by_one_reader(room: str) -> None:
+    """How deep Python reads depends on who calls, and its error is none of a value: only
+    `plain_values` knows of it."""
+    if room == "plain_values":
+        return
+    for path in _files(room):
+        names = {node.id for node in _nodes(path) if isinstance(node, ast.Name)}
+        read = {
+            node.attr
+            for node in _nodes(path)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in ("json", "tomllib")
+        }
+        assert not read & {"load", "loads", "JSONDecoder"}, path
+        assert "RecursionError" not in names, path
+        assert not _imports(path) & {"json.load", "json.loads", "tomllib.load", "tomllib.loads"}
+
+
 def test_a_module_is_short_or_design_says_why_it_is_long() -> None:
     design = (_HERE / "docs" / "explanation" / "design.md").read_text()
     section = design.partition("## Long modules\n")[2].partition("\n## ")[0]

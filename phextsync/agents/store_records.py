@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.plain_values import read_json, read_json_at
 
 STORES: Final = "memory-stores"
 """The phext in which they lie."""
@@ -74,11 +75,11 @@ def read(parts: Parts, text: str) -> StoreRecord | None:
         key = ""
         try:
             if name == "metadata":
-                key, end = json.JSONDecoder().raw_decode(rest)
+                key, end = read_json_at(rest)
                 rest = rest[end:]
-            value = json.loads(rest)
+            value = read_json(rest)
             json.dumps([key, value], ensure_ascii=False).encode()  # no door sends half a character
-        except (ValueError, RecursionError):
+        except ValueError:
             continue
         match name, key, value:
             case "metadata", str(), str():

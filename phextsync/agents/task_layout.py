@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from phextsync.control.node_names import is_node_id
 from phextsync.index import Coordinate
+from phextsync.plain_values import read_json
 
 TASKS: Final = "tasks"
 """The phext of tasks, unless another is named."""
@@ -199,8 +200,8 @@ def outcome_line(word: str, key: Key, what: str) -> str:
 
 def _read_json(text: str) -> str:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = read_json(text)
+    except ValueError:
         return text
     # Half of a character, which JSON can name, is nothing that a door could send on.
     return found.encode(errors="replace").decode() if isinstance(found, str) else text

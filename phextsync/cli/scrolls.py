@@ -1,6 +1,5 @@
 """The commands that read and write scrolls."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -49,6 +48,7 @@ from phextsync.control.frames import Value
 from phextsync.control.sockets import ABSENT
 from phextsync.errors import StoreError
 from phextsync.handles.visit import Alone
+from phextsync.plain_values import read_json
 from phextsync.store.import_note import ImportNote, forget_imports
 from phextsync.terminal import visible, visible_json
 
@@ -380,7 +380,7 @@ def watch(
                 if runner:
                     told = {
                         "PHEXTSYNC_PHEXT": phext,
-                        "PHEXTSYNC_COORDINATE": json.loads(line).get("coordinate", ""),
+                        "PHEXTSYNC_COORDINATE": read_json(line).get("coordinate", ""),
                     }
                     runner.run(line, told)
                 else:

@@ -19,6 +19,7 @@ from phextsync.cli.common import existing_folder, given_before
 from phextsync.discovery import parse_address
 from phextsync.errors import LinkError, StoreError
 from phextsync.plain_files import read_file
+from phextsync.plain_values import read_toml
 
 FILE_NAME: Final = "config.toml"
 NODE_KEYS: Final = frozenset({"host", "port", "peer", "mdns"})
@@ -119,7 +120,7 @@ def argument_of(key: str) -> str:
 def _parsed(path: Path, data: bytes) -> tuple[str, dict[str, object]]:
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")  # as files of Windows begin and end
-        return text, tomllib.loads(text)
+        return text, read_toml(text)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise StoreError(f"{path}, line {line}: expected UTF-8, found other bytes") from error
@@ -128,7 +129,7 @@ def _parsed(path: Path, data: bytes) -> tuple[str, dict[str, object]]:
         number = re.match(r"line (\d+)", place)
         line = int(number[1]) if number else _line_of(text)  # of what has no end
         raise StoreError(f"{path}, line {line}: expected TOML: {what}") from error
-    except (ValueError, RecursionError) as error:  # a number of 4,300 digits; a thousand brackets
+    except ValueError as error:  # a number of 4,300 digits; a thousand brackets
         raise StoreError(f"{path}: expected TOML: {error}") from error
 
 
@@ -193,8 +194,8 @@ def _line_of(text: str, name: str | None = None) -> int:
     before = 0
     for number in range(1, len(lines) + 1):
         try:
-            found = tomllib.loads("\n".join(lines[:number]))
-        except tomllib.TOMLDecodeError:
+            found = read_toml("\n".join(lines[:number]))
+        except ValueError:
             continue  # in the midst of a value
         if name in found:
             break

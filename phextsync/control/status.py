@@ -14,6 +14,7 @@ from typing import cast, get_args, get_origin, get_type_hints
 
 from phextsync.errors import ProtocolError
 from phextsync.index import CoordinateRange
+from phextsync.plain_values import read_json
 from phextsync.ranges import Ranges, without
 
 
@@ -248,7 +249,7 @@ class Status:
     @staticmethod
     def from_json(text: str) -> "Status":
         """Return what JSON says. ProtocolError when that is no status."""
-        return cast("Status", _read(Status, json.loads(text)))  # which is what `_read` makes
+        return cast("Status", _read(Status, read_json(text)))  # which is what `_read` makes
 
 
 def _read(kind: object, value: object) -> object:

@@ -21,6 +21,7 @@ from phextsync.files.records import Record, digest_of
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.phext_names import is_reserved
 from phextsync.plain_files import read_file
+from phextsync.plain_values import read_json
 from phextsync.ranges import holds, stored_range
 from phextsync.systems.locking import lock
 from phextsync.systems.opening import PRIVATE
@@ -132,11 +133,11 @@ class BindingStore:
     def bindings(self) -> list[Bound]:
         """Return all bindings, by directory. StoreError when their file cannot be read."""
         try:
-            rows = json.loads(read_file(self.path))
+            rows = read_json(read_file(self.path))
             return [_from_row(row) for row in rows]
         except FileNotFoundError:
             return self._old_bindings()
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise StoreError(f"{self.path}: expected a list of bindings: {error}") from error
 
     def state(self) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ requests `open`, `close`, `edit` and `cursor`, and notifications `edit` and `cur
 Files are those of bound directories, by their whole paths.
 """
 
-import json
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import suppress
@@ -25,6 +24,7 @@ from phextsync.gateways.content_length import Messages, framed
 from phextsync.gateways.editor_cursors import EditorCursors
 from phextsync.gateways.editor_file import Answer, EditorFile
 from phextsync.gateways.editor_positions import Json
+from phextsync.plain_values import read_json
 from phextsync.terminal import visible
 
 FILES_MAX: Final = 200
@@ -87,8 +87,8 @@ class Editor:
 
     async def _take(self, nursery: trio.Nursery, message: bytes) -> None:
         try:
-            request = json.loads(message)
-        except (ValueError, RecursionError):
+            request = read_json(message)
+        except ValueError:
             text = f"expected JSON, found {message!r:.80}"
             await self._answer(None, _NO_JSON, PhextsyncError(text))
             return

@@ -4,7 +4,6 @@ An editor is told of the cursors in the files that it has open, and others of it
 where it moved last: of several, the first. All of it is twice a second at most.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
@@ -17,6 +16,7 @@ from phextsync.gateways.asking import Asking
 from phextsync.gateways.editor_file import EditorFile
 from phextsync.gateways.editor_positions import Json, Places
 from phextsync.gateways.told_cursors import Told, end_of, fact_of, position_of, told_by
+from phextsync.plain_values import read_json
 from phextsync.terminal import visible
 
 NAME_MAX: Final = 40
@@ -110,10 +110,10 @@ class EditorCursors:
         before, self._heard = self._heard, heard
         for (uri, client), (_, state) in before.items():
             if (uri, client) not in heard:
-                await self._show(uri, client, json.loads(state), [])
+                await self._show(uri, client, read_json(state), [])
         for (uri, client), said in heard.items():
             if before.get((uri, client)) != said:
-                state = json.loads(said[1])
+                state = read_json(said[1])
                 await self._show(uri, client, state, await self._ranges(uri, state))
 
     async def _ranges(self, uri: str, state: Mapping[str, object]) -> list[Json]:

@@ -5,7 +5,6 @@ within a character writes such a line: half a character has a form in JSON, and 
 Others send lists of requests, as older versions of the protocol had, or number them by 1.0.
 """
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -16,6 +15,8 @@ from mcp import types
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
+
+from phextsync.plain_values import read_json
 
 _Incoming = SessionMessage | Exception
 _NOTIFICATIONS: Final = "notifications/"
@@ -69,8 +70,8 @@ def _refusal(message: _Incoming) -> SessionMessage | None:
 def _id(line: object) -> str | int | None:
     """Return the id in what came, None where it has none that an answer may have."""
     try:
-        request = json.loads(line) if isinstance(line, str) else line
-    except (ValueError, RecursionError):
+        request = read_json(line) if isinstance(line, str) else line
+    except ValueError:
         return None
     found = request.get("id") if isinstance(request, dict) else None
     return found if isinstance(found, str | int) and not isinstance(found, bool) else None

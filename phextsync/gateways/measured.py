@@ -1,12 +1,12 @@
 """Measured: what `phextsync measure` found last, as it is kept in the data folder."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from phextsync.durable_files import write_whole
 from phextsync.errors import PhextsyncError
+from phextsync.plain_values import read_json
 
 MEASURED_FILE: Final = "measured.json"
 
@@ -45,10 +45,10 @@ def kept(folder: Path) -> Measured | None:
     try:
         with path.open("rb") as file:
             data = file.read(_BYTES_MAX + 1)
-        return _report(json.loads(data if len(data) <= _BYTES_MAX else b""))
+        return _report(read_json(data if len(data) <= _BYTES_MAX else b""))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise PhextsyncError(
             f"expected a report in {path}: {error}; `phextsync measure` makes a new one"
         ) from error

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from phextsync.crdt import ROOT
 from phextsync.index import Coordinate
+from phextsync.plain_values import read_json_at
 
 Place: TypeAlias = tuple[str, Coordinate]
 """A phext and a coordinate."""
@@ -41,7 +42,7 @@ def told_by(facts: Mapping[str, str | int]) -> Told:
             continue
         try:
             coordinate, clock, rest = value.split(" ", 2)
-            state, end = json.JSONDecoder().raw_decode(rest)
+            state, end = read_json_at(rest)
             if not isinstance(state, dict) or rest[end] != " ":
                 continue
             if isinstance(state.get(_PACKED), str):
@@ -51,7 +52,7 @@ def told_by(facts: Mapping[str, str | int]) -> Told:
             if 0 <= client < 1 << 53 and 0 <= int(clock) < 1 << 53:
                 # Written again: what Python reads, and JavaScript would not, is not passed on.
                 told[place, client] = int(clock), json.dumps(state, allow_nan=False)
-        except (ValueError, IndexError, RecursionError):
+        except (ValueError, IndexError):
             continue
     return told
 

@@ -15,6 +15,7 @@ from phextsync.errors import PhextsyncError, StoreError
 from phextsync.hosts.hermes import CONFIGURATION, TESTED
 from phextsync.hosts.insertions import Insertion, UnfitError, into_json, into_toml
 from phextsync.plain_files import read_file
+from phextsync.plain_values import read_json
 
 FILE_NAME: Final = "integrations.json"
 SERVER: Final = "phextsync"
@@ -187,11 +188,11 @@ class Written:
 
     def _rows(self) -> list[dict[str, object]]:
         try:
-            rows = json.loads(read_file(self._path))
+            rows = read_json(read_file(self._path))
             return [dict(row) for row in rows]
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             raise StoreError(f"{self._path}: expected what was written: {error}") from error
 
     def _keep(self, rows: Sequence[dict[str, object]]) -> None:

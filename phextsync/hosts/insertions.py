@@ -6,18 +6,17 @@ text at one place, and taken away it leaves the file as it was.
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined] # where a string ends, as `json` has it
 from typing import Final
 
 from phextsync.errors import PhextsyncError
+from phextsync.plain_values import read_json, read_json_at, read_toml
 
 _BLANKS: Final = tuple(" \t\r\n")
 _INDENT: Final = 2
 _COMMENT: Final = re.compile(r"^\s*(//|/\*)", re.MULTILINE)
-_decoder: Final = json.JSONDecoder()
 
 Value = Mapping[str, object]
 
@@ -45,7 +44,7 @@ def into_json(text: str, path: Sequence[str], name: str, value: Value) -> Insert
     insertion = _json_insertion(text, path, name, value)
     if insertion is not None:
         whole = [*path, name]
-        _check_is_read(json.loads, insertion, text, whole, value, _by_hand(path, name, value))
+        _check_is_read(read_json, insertion, text, whole, value, _by_hand(path, name, value))
     return insertion
 
 
@@ -54,8 +53,8 @@ def _json_insertion(text: str, path: Sequence[str], name: str, value: Value) -> 
         whole = json.dumps(_wrapped([*path, name], value), indent=_INDENT, ensure_ascii=False)
         return Insertion(len(text), f"{whole}\n")
     try:
-        known = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        known = read_json(text)
+    except ValueError as error:
         what = "comments, which JSON has not" if _COMMENT.search(text) else f"no JSON: {error}"
         raise UnfitError(f"found {what}; {_by_hand(path, name, value)}") from None
     at, keys = _skip(text, 0), [*path, name]
@@ -73,8 +72,8 @@ def _json_insertion(text: str, path: Sequence[str], name: str, value: Value) -> 
 def into_toml(text: str, table: str, name: str, value: Value) -> Insertion | None:
     """The same for a table of TOML, which comes at the end."""
     try:
-        known = tomllib.loads(text).get(table, {})
-    except (ValueError, RecursionError) as error:
+        known = read_toml(text).get(table, {})
+    except ValueError as error:
         raise UnfitError(f"found no TOML: {error}") from None
     if isinstance(known, dict) and name in known:
         if known[name] == value:
@@ -85,7 +84,7 @@ def into_toml(text: str, table: str, name: str, value: Value) -> Insertion | Non
     gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
     insertion = Insertion(len(text), gap + piece)
     by_hand = f"add this to {table} by hand: {name} = {{{', '.join(lines)}}}"
-    _check_is_read(tomllib.loads, insertion, text, (table, name), value, by_hand)
+    _check_is_read(read_toml, insertion, text, (table, name), value, by_hand)
     return insertion
 
 
@@ -101,7 +100,7 @@ def _check_is_read(
     try:
         insertion.piece.encode()
         found = read(insertion.done_to(text))
-    except (ValueError, RecursionError):
+    except ValueError:
         found = None
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None
@@ -124,7 +123,7 @@ def _member(text: str, at: int, whole: object, depth: int) -> Insertion:
     indent = " " * (_INDENT * (depth - 1))
     lines = json.dumps(whole, indent=_INDENT, ensure_ascii=False).split("\n")[1:-1]
     member = "\n".join(indent + line for line in lines)
-    end = _decoder.raw_decode(text, at)[1] - 1
+    end = read_json_at(text, at)[1] - 1
     last = len(text[:end].rstrip())
     if last == at + 1:
         return Insertion(last, f"\n{member}\n{indent}")
@@ -139,7 +138,7 @@ def _value_at(text: str, at: int, name: str) -> int:
         at = _skip(text, _skip(text, at) + 1)
         if key == name:
             return at
-        at = _skip(text, _decoder.raw_decode(text, at)[1])
+        at = _skip(text, read_json_at(text, at)[1])
 
 
 def _skip(text: str, at: int) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from phextsync.durable_files import make_folder
+from phextsync.plain_values import read_json
 from phextsync.systems.locking import try_lock
 from phextsync.systems.opening import PRIVATE, read_at
 from phextsync.systems.resources import reserve
@@ -140,6 +141,6 @@ def _items_of(data: bytes) -> Iterator[Item]:
             return
         if state == _WAITS:
             try:
-                yield json.loads(data[at - length : at])
+                yield read_json(data[at - length : at])
             except ValueError:
                 return

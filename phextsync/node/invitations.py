@@ -29,6 +29,7 @@ from phextsync.discovery import parse_address
 from phextsync.errors import IdentityError, LinkError, PhextsyncError, StoreDamagedError
 from phextsync.framing import FrameChannel
 from phextsync.plain_files import read_file
+from phextsync.plain_values import read_json
 from phextsync.sockets import FOR_FILES, TlsStream
 from phextsync.sync.fields import load_array
 from phextsync.transport import Complaints, exchange_context, listen
@@ -114,12 +115,12 @@ class Invitations:
     def read(self, now_s: float) -> tuple[int, list[Invitation]]:
         """Return the port and the invitations that are open."""
         try:
-            value = json.loads(read_file(self._path))
+            value = read_json(read_file(self._path))
             rows = [Invitation(**row) for row in value["invitations"]]
             return int(value["port"]), [row for row in rows if row.is_open(now_s)]
         except FileNotFoundError:
             return PORT, []
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise StoreDamagedError(
                 f"expected invitations in {self._path}, found {error!r:.80}"
             ) from error

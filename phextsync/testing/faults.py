@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Final, Literal, TypeAlias, get_args, get_type_hints
 
+from phextsync.plain_values import read_json
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:
@@ -283,7 +285,7 @@ def faults_to_json(faults: Iterable[Fault]) -> str:
 def faults_from_json(text: str) -> tuple[Fault, ...]:
     """Read a schedule. ValueError when it is not a list of faults, when an action is unknown, or
     when its fields are others."""
-    rows = json.loads(text)
+    rows = read_json(text)
     if not isinstance(rows, list):
         raise ValueError(f"expected a list of faults, found {rows!r}")
     return tuple(map(_fault, rows))

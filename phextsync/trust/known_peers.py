@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from phextsync.errors import IdentityError, StoreDamagedError
 from phextsync.plain_files import read_file
+from phextsync.plain_values import read_json
 from phextsync.ranges import Ranges
 from phextsync.systems.locking import lock as take_lock
 from phextsync.trust.certificates import NODE_ID_BYTES
@@ -73,14 +74,14 @@ class KnownPeers:
             return
         peers: dict[bytes, KnownPeer] = {}
         try:
-            for row in json.loads(read_file(self._path))["peers"]:
+            for row in read_json(read_file(self._path))["peers"]:
                 node_id, name = bytes.fromhex(row["node_id"]), row["name"]
                 if len(node_id) != NODE_ID_BYTES or not isinstance(name, str):
                     raise ValueError(f"a node with the id {row['node_id']!r}")
                 peers[node_id] = KnownPeer(node_id, name, State(row["state"]))
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise StoreDamagedError(
                 f"expected known peers in {self._path}, found {error!r:.80}; "
                 "without the file nobody is blocked and every name is new"

@@ -4,7 +4,6 @@ Each endpoint is one row of a table: a path, an operation, and where its argumen
 description says of them is what the table of operations says.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -28,6 +27,7 @@ from phextsync.errors import (
 )
 from phextsync.files.desk import CONFLICTS
 from phextsync.node.node import Node
+from phextsync.plain_values import read_json
 
 PREFIX: Final = "/api/v1"
 
@@ -271,7 +271,7 @@ def _parameter(given: Given, about: str) -> Json:
     schema: dict[str, Json] = {"type": kind}
     if given.default:
         is_text = kind == "string"
-        schema["default"] = given.default if is_text else json.loads(given.default)
+        schema["default"] = given.default if is_text else read_json(given.default)
     return {
         "name": given.name,
         "in": given.place,

@@ -5,12 +5,12 @@ speaks for one client, the first of which it tells; what it tells of others, the
 Sans-IO.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from phextsync.errors import ProtocolError
+from phextsync.plain_values import read_json
 from phextsync.varints import varints
 from phextsync.web.lib0 import Reader, sized_text
 
@@ -134,8 +134,8 @@ def _check(state: str) -> None:
             f"expected at most {STATE_BYTES_MAX} bytes of awareness, found {len(state)}"
         )
     try:
-        value = json.loads(state, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        value = read_json(state, parse_constant=_no_constant)
+    except ValueError as error:
         raise ProtocolError(f"expected awareness as JSON, found {state!r:.60}") from error
     if not isinstance(value, dict | None):
         raise ProtocolError(f"expected awareness as an object of JSON, found {state!r:.60}")

@@ -5,13 +5,13 @@ twice a second at most. What another node tells, or another process at this one,
 of the scrolls that are open here.
 """
 
-import json
 from typing import Final
 
 import trio
 
 from phextsync.errors import PhextsyncError
 from phextsync.gateways.told_cursors import PREFIX, Told, fact_of, told_by
+from phextsync.plain_values import read_json
 from phextsync.signals import Flag
 from phextsync.sync.presence import PeerPresence, PresenceBoard
 from phextsync.web.awareness import ELSEWHERE
@@ -62,7 +62,7 @@ class Elsewhere:
         size = 0
         for scroll in self._opened.scrolls():
             for client, clock, state in scroll.awareness.here():
-                told = json.loads(state)
+                told = read_json(state)
                 name, value = fact_of(scroll.place, client, clock, told)
                 size += _NAME_BYTES + len(value.encode())
                 if size > FACTS_BYTES_MAX:

@@ -5,7 +5,6 @@ or else to its address; what came since stays, and is in the answer. A digest th
 that an error instead, as it is there.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias, cast
 
@@ -41,6 +40,7 @@ from phextsync.errors import (
 from phextsync.gateways.readers import Seen, Views, reader_of
 from phextsync.index import Coordinate
 from phextsync.node.node import Node
+from phextsync.plain_values import read_json
 from phextsync.replica.changes import writing_as
 from phextsync.replica.past import Past
 from phextsync.web import memory_json
@@ -322,8 +322,8 @@ async def _told_version(store: StoreRecord, row: _Row, path: str, full: bool) ->
 
 async def _given(request: Request) -> Given:
     try:
-        return Given(cast("Json", json.loads(await request.body() or b"{}")))
-    except (ValueError, RecursionError) as error:
+        return Given(cast("Json", read_json(await request.body() or b"{}")))
+    except ValueError as error:
         raise PhextsyncError(f"expected JSON: {error}") from error
 
 
