@@ -30,7 +30,8 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m mypy.stubtest --allowlist stubtest.txt phextsync.index._bytes \
-	    phextsync.index._cbor phextsync.index._coordinate phextsync.index._index phextsync.index._sealed
+	    phextsync.index._cbor phextsync.index._coordinate phextsync.index._index \
+	    phextsync.index._numbered phextsync.index._sealed
 
 $(VENV)/ready: pyproject.toml $(wildcard phextsync/index/*.pyx phextsync/index/*.pxd)
 	$(PYTHON) -m venv $(VENV)

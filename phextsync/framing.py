@@ -44,7 +44,7 @@ class FrameChannel(trio.abc.Channel[bytes]):
     async def send(self, value: bytes) -> None:
         """Send one frame in one piece."""
         self._check_size(value)
-        await self._send_all(b"".join((len(value).to_bytes(_HEADER_BYTES), value)))
+        await self._send_all(framed(value))
 
     async def send_many(self, frames: Iterable[bytes]) -> None:
         """Send frames in order, small ones joined so that many cost one system call."""
@@ -73,13 +73,17 @@ class FrameChannel(trio.abc.Channel[bytes]):
     def send_nowait(self, frames: Iterable[bytes]) -> bool:
         """Send frames at once, as far as that goes, and return whether all went; `send_many`, even
         of none, sends the rest first. Only where `may_send_nowait`."""
-        assert self._prompt is not None
         pieces: list[bytes] = []
         for frame in frames:
             self._check_size(frame)
             pieces += (len(frame).to_bytes(_HEADER_BYTES), frame)
+        return self.finish_nowait(b"".join(pieces))
+
+    def finish_nowait(self, rest: bytes) -> bool:
+        """Do as `send_nowait` with the rest of a frame, which another began on the same socket."""
+        assert self._prompt is not None
         try:
-            return self._prompt.send_nowait(b"".join(pieces))
+            return self._prompt.send_nowait(rest)
         except trio.BrokenResourceError as error:
             self._send_failed = True
             raise LinkError(broken_reason(error)) from error
@@ -178,6 +182,11 @@ class FrameChannel(trio.abc.Channel[bytes]):
             raise trio.EndOfChannel
 
 
+def framed(frame: bytes) -> bytes:
+    """Return a frame as it lies on a stream."""
+    return b"".join((len(frame).to_bytes(_HEADER_BYTES), frame))
+
+
 class FrameQueue:
     """Frames on their way into a channel, in order. Those that go at once are sent where they are
     put, which takes no turn of the scheduler; `run` sends all others."""
@@ -190,6 +199,18 @@ class FrameQueue:
         """Of frames that `run` has still to send."""
         self.sent = Signal()
         """Some of those were sent."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all has gone, and what is put goes at once."""
+        return not self.waiting_bytes and self._channel.may_send_nowait
+
+    def finish(self, rest: bytes) -> None:
+        """Send the rest of a frame, which another began on the same socket. Only while idle."""
+        with suppress(LinkError):
+            if self._channel.finish_nowait(rest):
+                return
+        self._has_frames.set()
 
     def put(self, *frames: bytes) -> None:
         """Send frames, now or later. A link that is broken is for `run` to tell."""

@@ -1,7 +1,7 @@
 """Requests and answers as bytes: CBOR arrays, one a frame.
 
-* `[number, received, operation, argument, ...]`: numbers ascend; all answers up to `received`
-  have come;
+* `[number, received, operation, argument, ...]`: numbers ascend, but for `attach` and `cancel`,
+  which have 0; all answers up to `received` have come;
 * `[number, "ok", value]` or `[number, "error", kind, message, line, ...]`, in any order; the lines
   are what `NotSyncedError` says of single peers;
 * `[0, "ok", "sent away"]`, the last: others need the room, and no request without an answer was

@@ -2,6 +2,7 @@
 
 * `visit`: a folder for as long as a command lasts
 * `call`: a request on its way, and its answer
+* `line`: the way to the process that owns the folder, for all threads
 * `folder_client`: one process at a folder: it runs the node, or asks the one that does
 * `bell`: how one thread wakes the task of another
 * `inbox`: what other threads leave for the engine's

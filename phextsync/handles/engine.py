@@ -144,7 +144,14 @@ class Engine:
         check_arguments(request)
         call = Call(["as", writer, *request] if writer else request, OPERATIONS[operation.name])
         check_request(call.request)
-        self._soon(self.client.start, call)
+        if not self.client.start_at_once(call):
+            try:
+                self._soon(self.client.start, call)
+            except BaseException:  # an interrupt too: others may go on
+                self.client.forget(call)
+                raise
+        elif self.client.is_in_the_middle:
+            self._soon(self.client.finish, call)
         return call
 
     def cancel(self, call: Call) -> None:

@@ -13,7 +13,8 @@ owner that keeps all in memory the receipts end with it: no change is asked for 
 A process that asks for nothing may be sent away, where the owner needs the room for others. It
 comes back with its next request, and looks meanwhile whether the folder still has an owner.
 
-A client lives in one trio task. `replica` is for other threads.
+A client lives in one trio task. `replica` is for other threads, and so is `start_at_once`, which
+sends a request from there: then no thread has to be woken for it.
 """
 
 import os
@@ -47,8 +48,10 @@ from phextsync.errors import (
     StoreLockedError,
 )
 from phextsync.files.desk import FileDesk, NotServing
-from phextsync.framing import FrameChannel, FrameQueue
+from phextsync.framing import FrameChannel, framed
 from phextsync.handles.call import Call
+from phextsync.handles.line import Line
+from phextsync.index import NumberedSender
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.replica import Replica
@@ -59,7 +62,7 @@ from phextsync.store.folder import is_locked, place_in_memory
 # What owns the folder without answering is starting, stopping, or a command that is soon done.
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.01
-_GOODBYE_S: Final = 1.0
+_AT_ONCE_BYTES_MAX: Final = 64 << 10  # all threads wait meanwhile
 _LOOKS_S: Final = 2.0  # of one that was sent away
 
 
@@ -79,12 +82,13 @@ class FolderClient:
         self._folder = folder
         self._open_own = open_own
         self._client = os.urandom(16)
-        self._number = 0
+        self._to_start: set[Call] = set()  # by `start`: no later one goes before them
+        self._sender = NumberedSender(self._to_start)
         self._calls: dict[int, Call] = {}  # without an answer, in order
         self._lasting: dict[int, Call] = {}  # asked again at each owner
         self._session: Session | None = None  # at our own node
         self._bringing: Bringing | None = None  # to our own node
-        self._queue: FrameQueue | None = None  # None while no owner is connected
+        self._line: Line | None = None  # None while no owner is connected
         self._is_sent_away = False
         self._has_calls = Flag()  # since it was sent away
         self._nursery: trio.Nursery | None = None
@@ -111,18 +115,45 @@ class FolderClient:
         """Forget the node: this is the child of a fork, and the node runs in its parent."""
         self.reading = threading.Lock()  # a thread that does not exist here may hold the other
         self._session = None
+        self._sender.close()
 
     # -- requests --------------------------------------------------------------------------
+
+    def start_at_once(self, call: Call) -> bool:
+        """Send a request to the owner, from any thread, unless something is in the way; then it is
+        to be given to `start`. Return whether it is on its way."""
+        if self._sender.is_open and not call.lasts:
+            call.number, call.was_sent = self._sender.number + 1, True
+            frame = framed(encode_request(call.number, self._received(), call.request))
+            is_short = len(frame) <= _AT_ONCE_BYTES_MAX
+            if is_short and self._sender.send(call.number, frame, self._calls, call):
+                return True
+            call.was_sent = False
+        self._to_start.add(call)
+        return False
+
+    @property
+    def is_in_the_middle(self) -> bool:
+        """Whether a request of `start_at_once` went in part: `finish` sends the rest."""
+        return bool(self._sender.rest)
 
     def start(self, call: Call) -> None:
         """Take up a request; its future has the answer later."""
         if self._end is not None:
             call.complete(ClosedError(self._end))
             return
-        self._number += 1
-        call.number = self._number
-        (self._lasting if call.lasts else self._calls)[call.number] = call
+        call.number = self._sender.count(self._lasting if call.lasts else self._calls, call)
         self._advance(call)
+        self._to_start.discard(call)
+
+    def finish(self, _: Call) -> None:
+        """Send the rest of what was sent in part."""
+        if self._line is not None:
+            self._line.put()
+
+    def forget(self, call: Call) -> None:
+        """A request that was to be given to `start` is not."""
+        self._to_start.discard(call)
 
     def cancel(self, call: Call) -> None:
         """Stop waiting for an answer, or end what is held. A change may be made all the same."""
@@ -132,25 +163,25 @@ class FolderClient:
             call.stop()
         elif self._session is not None:
             self._session.drop(call.number)
-        elif self._queue is not None and call.was_sent:
-            self._number += 1
-            self._queue.put(encode_request(self._number, 0, ["cancel", call.number]))
+        elif self._line is not None and call.was_sent:
+            self._line.put(encode_request(0, 0, ["cancel", call.number]))
 
     def _advance(self, call: Call) -> None:
         """Carry a request out here, or send it to the owner; without either, it waits."""
         if self._session is not None:
             self._perform(self._session, call)
-        elif self._queue is not None:
+        elif self._line is not None:
             request = _as_lasting(call)
             call.was_sent = True
-            self._queue.put(encode_request(call.number, self._received(), request))
+            self._line.put(encode_request(call.number, self._received(), request))
         else:
             self._has_calls.set()
 
     def _received(self) -> int:
-        """Return the number up to which every change has its answer."""
-        changes = (number for number, call in self._calls.items() if call.changes)
-        return next(changes, self._number + 1) - 1
+        """Return a number up to which every change has its answer. From any thread."""
+        last = self._sender.number
+        unanswered = [*self._calls.items()]  # in one step: other threads add to them
+        return next((number for number, call in unanswered if call.changes), last + 1) - 1
 
     def _perform(self, session: Session, call: Call) -> None:
         assert self._nursery is not None
@@ -280,22 +311,24 @@ class FolderClient:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
         before = [call for call in self._unanswered() if call.was_sent]
         async with FrameChannel(SocketStream(stream), LOCAL_FRAME_BYTES_MAX) as channel:
+            self._line = line = Line(channel, self._sender)
             try:
                 async with trio.open_nursery() as nursery:
-                    self._queue = queue = FrameQueue(channel)
-                    nursery.start_soon(self._send, queue)
-                    queue.put(encode_request(0, 0, ["attach", self._client]))
+                    nursery.start_soon(line.run)
+                    line.put(encode_request(0, 0, ["attach", self._client]))
                     if place_in_memory(self._folder) is not None:
                         self._give_up_changes()
                     for call in self._unanswered():
                         self._advance(call)
+                    line.open()
                     task_status.started()
                     await self._receive(channel)
                     nursery.cancel_scope.cancel()
             except* LinkError:
                 pass  # the owner is gone
             finally:
-                self._queue = None
+                line.close()
+                self._line = None
         if self._is_sent_away:  # the owner took up none of those that are new to it
             for call in self._unanswered():
                 call.was_sent = call in before
@@ -303,13 +336,6 @@ class FolderClient:
     def _unanswered(self) -> list[Call]:
         """Return what to ask the next owner, in order."""
         return [*self._lasting.values(), *self._calls.values()]
-
-    async def _send(self, queue: FrameQueue) -> None:
-        try:
-            await queue.run()
-        except LinkError:
-            await trio.sleep(_GOODBYE_S)  # what the owner said before it left is read first
-            raise
 
     async def _stay_away(self) -> None:
         """Wait until there is something to ask, or the owner is gone."""

@@ -1,4 +1,5 @@
-"""Compiled: coordinates, the index of coordinates, and the bytes of updates and versions."""
+"""Compiled: coordinates, the index of coordinates, the bytes of updates and versions; and a step
+that nothing may come between."""
 
 try:
     from phextsync.index._bytes import (
@@ -32,6 +33,7 @@ try:
         contains,
     )
     from phextsync.index._index import SKETCH_CELLS, CoordinateIndex, OpenText, OpenTexts
+    from phextsync.index._numbered import NumberedSender
     from phextsync.index._sealed import sealed_text
 except ModuleNotFoundError as error:
     raise ImportError(
@@ -46,6 +48,7 @@ __all__ = [
     "Coordinate",
     "CoordinateIndex",
     "CoordinateRange",
+    "NumberedSender",
     "OpenText",
     "OpenTexts",
     "after_news",

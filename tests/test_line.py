@@ -1,0 +1,366 @@
+"""Requests that threads send to the owner themselves: whole, in order of their numbers, once."""
+
+import random
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from phextsync.control.frames import Value, decode_request, encode_answer, encode_request
+from phextsync.control.operations import OPERATIONS
+from phextsync.control.sockets import SOCKET_NAME, connect_at_once
+from phextsync.errors import ClosedError
+from phextsync.handles import folder_client
+from phextsync.handles.call import Call
+from phextsync.handles.engine import Engine
+from phextsync.handles.folder_client import FolderClient
+from phextsync.index import NumberedSender
+from sims.processes import PATIENCE_S
+
+_A = "1.1.1/1.1.1/1.1.1"
+_FEW = 4608  # bytes that a socket takes
+_MANY = 3_000_000  # more than one takes
+_THREADS, _CALLS = 4, 150
+
+Request = tuple[int, int, list[Value]]
+
+
+class Owner:
+    """The other end of a connection: what has come, and what it answers."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._buffer = b""
+
+    def requests(self) -> list[Request]:
+        """Return what has come whole by now."""
+        while True:
+            try:
+                data = self._end.recv(1 << 20, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return [*self._taken()]
+            if not data:
+                return [*self._taken()]
+            self._buffer += data
+
+    def next(self) -> list[Request]:
+        """Wait for more, and return it; nothing at the end."""
+        found: list[Request] = []
+        while not found and (data := self._end.recv(1 << 16)):
+            self._buffer += data
+            found = [*self._taken()]
+        return found
+
+    def answer(self, number: int) -> None:
+        frame = encode_answer(number, None)
+        self._end.sendall(len(frame).to_bytes(4) + frame)
+
+    def close(self) -> None:
+        self._end.close()
+
+    def _taken(self) -> Iterator[Request]:
+        while len(self._buffer) >= 4:
+            end = 4 + int.from_bytes(self._buffer[:4])
+            if len(self._buffer) < end:
+                return
+            yield decode_request(self._buffer[4:end])
+            self._buffer = self._buffer[end:]
+
+
+@contextmanager
+def _listening(folder: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / SOCKET_NAME))
+        listening.listen()
+        yield listening
+
+
+@asynccontextmanager
+async def _attached(folder: Path) -> AsyncIterator[tuple[FolderClient, Owner]]:
+    client = FolderClient(folder, lambda: pytest.fail("it may not own the folder"))
+    with _listening(folder) as listening:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(client.run)
+            owner = Owner(listening.accept()[0])
+            assert [request[0] for _, _, request in owner.requests()] == ["attach"]
+            yield client, owner
+            nursery.cancel_scope.cancel()
+        owner.close()
+
+
+def _append(text: str = "") -> Call:
+    return Call(["append", "memory", _A, text], OPERATIONS["append"])
+
+
+def _texts(requests: list[Request]) -> list[tuple[int, Value]]:
+    return [(number, request[-1]) for number, _, request in requests]
+
+
+async def _all_of(owner: Owner, count: int) -> list[Request]:
+    found: list[Request] = []
+    with trio.fail_after(PATIENCE_S):
+        while len(found) < count:
+            found += owner.requests()
+            await trio.lowlevel.checkpoint()
+    return found
+
+
+# -- at once -----------------------------------------------------------------------------------
+
+
+async def test_a_request_is_sent_without_a_turn_of_the_client(tmp_path: Path) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        call = _append("one")
+        assert client.start_at_once(call)
+        assert client.start_at_once(_append("two"))
+        assert owner.requests() == [(1, 0, call.request), (2, 0, _append("two").request)]
+        owner.answer(1)
+        with trio.fail_after(PATIENCE_S):
+            await trio.to_thread.run_sync(call.result)
+        assert client.start_at_once(_append("three"))
+        assert owner.requests() == [(3, 1, _append("three").request)]
+        assert client.statistics().unanswered == 2
+
+
+async def test_none_goes_at_once_while_there_is_no_owner_or_in_a_child(tmp_path: Path) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        client.abandon()
+        assert not client.start_at_once(_append())
+        assert owner.requests() == []
+    assert not client.start_at_once(_append())
+    client.start(late := _append())
+    with pytest.raises(ClosedError):
+        late.result()
+
+
+# -- order ---------------------------------------------------------------------------------------
+
+
+async def test_none_overtakes_one_that_another_thread_has_left_for_the_client(
+    tmp_path: Path,
+) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        watch = Call(["watch", "memory", "*", False], OPERATIONS["watch"])
+        left = [watch, _append("second")]
+        assert [client.start_at_once(call) for call in left] == [False, False]
+        client.start(left[0])
+        third = _append("third")
+        assert not client.start_at_once(third)
+        for call in (left[1], third):
+            client.start(call)
+        assert client.start_at_once(_append("fourth"))
+        texts = [(1, False), (2, "second"), (3, "third"), (4, "fourth")]
+        assert _texts(owner.requests()) == texts
+
+
+async def test_who_could_not_leave_a_request_holds_up_nobody(tmp_path: Path) -> None:
+    async with _attached(tmp_path) as (client, _):
+        watch = Call(["watch", "memory", "*", False], OPERATIONS["watch"])
+        assert not client.start_at_once(watch)
+        client.forget(watch)
+        assert client.start_at_once(_append())
+
+
+async def test_none_overtakes_what_the_socket_did_not_take(tmp_path: Path) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        texts = ["x" * _MANY, "second", "third"]
+        for text in texts:
+            call = _append(text)
+            assert not client.start_at_once(call)  # too long, and what comes after it
+            client.start(call)
+        await trio.testing.wait_all_tasks_blocked()
+        fourth = _append("fourth")
+        assert not client.start_at_once(fourth)
+        client.start(fourth)
+        texts.append("fourth")
+        assert _texts(await _all_of(owner, 4)) == [*enumerate(texts, 1)]
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.start_at_once(_append())
+
+
+async def test_the_end_of_a_request_is_sent_behind_those_before_it(tmp_path: Path) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        call = _append("one")
+        assert client.start_at_once(call)
+        client.cancel(call)
+        assert client.start_at_once(_append("two"))
+        assert _texts(owner.requests()) == [(1, "one"), (0, 1), (2, "two")]
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+async def test_a_frame_that_went_in_part_is_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_followed: bool
+) -> None:
+    def connect(folder: Path) -> socket.socket:
+        connected = connect_at_once(folder)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _FEW)
+        return connected
+
+    monkeypatch.setattr(folder_client, "connect_at_once", connect)
+    async with _attached(tmp_path) as (client, owner):
+        long, other = _append("x" * 50_000), _append("other")
+        assert client.start_at_once(long)
+        assert client.is_in_the_middle
+        assert not client.start_at_once(other)
+        if is_followed:  # as by one that an interrupt let go first
+            client.start(other)
+        client.finish(long)
+        assert not client.is_in_the_middle
+        if not is_followed:
+            client.start(other)
+        texts = [(1, "x" * 50_000), (2, "other")]
+        assert _texts(await _all_of(owner, 2)) == texts
+
+
+async def test_what_a_signal_handler_asks_meanwhile_goes_first_and_both_go_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        handled = _append("handler")
+
+        def interrupted(number: int, received: int, request: list[Value]) -> bytes:
+            monkeypatch.setattr(folder_client, "encode_request", encode_request)
+            assert client.start_at_once(handled)
+            return encode_request(number, received, request)
+
+        monkeypatch.setattr(folder_client, "encode_request", interrupted)
+        call = _append("outer")
+        assert not client.start_at_once(call)
+        client.start(call)
+        assert _texts(owner.requests()) == [(1, "handler"), (2, "outer")]
+        for number in (1, 2):
+            owner.answer(number)
+        with trio.fail_after(PATIENCE_S):
+            for each in (handled, call):
+                await trio.to_thread.run_sync(each.result)
+
+
+# -- owners --------------------------------------------------------------------------------------
+
+
+async def test_what_went_at_once_is_asked_again_at_the_next_owner_in_order(
+    tmp_path: Path,
+) -> None:
+    client = FolderClient(tmp_path, lambda: pytest.fail("it may not own the folder"))
+    with _listening(tmp_path) as listening:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(client.run)
+            first = Owner(listening.accept()[0])
+            calls = [_append(f"{number}") for number in range(3)]
+            assert all([client.start_at_once(call) for call in calls])
+            first.close()
+            late = _append("late")
+            assert not client.start_at_once(late)
+            client.start(late)
+            with trio.fail_after(PATIENCE_S):
+                end, _ = await trio.to_thread.run_sync(listening.accept)
+            second = Owner(end)
+            asked = await _all_of(second, 5)
+            assert _texts(asked[1:]) == [(1, "0"), (2, "1"), (3, "2"), (4, "late")]
+            assert [received for _, received, _ in asked[1:]] == [0, 0, 0, 0]
+            second.close()
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.real
+def test_requests_of_many_threads_come_whole_in_order_and_none_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    faults: list[str] = []
+
+    def serve(listening: socket.socket) -> None:
+        owner, last, owed = Owner(listening.accept()[0]), 0, list[int]()
+        while requests := owner.next():
+            for number, received, request in requests:
+                if request[0] == "append":
+                    if number != last + 1 or any(other <= received for other in owed):
+                        faults.append(f"{number} after {last}, {received} of {owed} received")
+                    last = number
+                    owed.append(number)
+            while len(owed) > 1 or (owed and last == _THREADS * _CALLS):
+                owner.answer(owed.pop())  # the first waits to the end
+        owner.close()
+
+    def ask(name: int) -> None:
+        chance = random.Random(name)
+        calls = []
+        for number in range(_CALLS):
+            text = f"{name} {number}".ljust(chance.choice([5, 5, 5, 3000, 70_000]))
+            calls.append(engine.begin(OPERATIONS["append"], "memory", _A, text))
+        for call in calls:
+            engine.wait(call)
+
+    with _listening(tmp_path) as listening:
+        server = threading.Thread(target=serve, args=(listening,))
+        server.start()
+        engine = Engine(tmp_path, {}, may_own=False)
+        engine.start().result()
+        threads = [threading.Thread(target=ask, args=(name,)) for name in range(_THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        engine.stop()
+        server.join()
+    assert faults == []
+
+
+# -- the step that nothing comes between ---------------------------------------------------------
+
+
+def test_a_frame_is_sent_only_if_it_is_the_next_and_nothing_is_before_it() -> None:
+    before, noted = set[str](), dict[int, str]()
+    sender = NumberedSender(before)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert not sender.send(1, b"closed", noted, "")
+        sender.open(ours.fileno())
+        assert not sender.send(2, b"not the next", noted, "")
+        before.add("another")
+        assert not sender.send(1, b"behind another", noted, "")
+        before.clear()
+        assert noted == {}
+        assert sender.send(1, b"sent", noted, "first")
+        assert not sender.send(1, b"once more", noted, "")
+        assert sender.count(noted, "second") == 2
+        assert noted == {1: "first", 2: "second"}
+        assert sender.close() == b""
+        assert not sender.send(3, b"closed again", noted, "")
+        assert theirs.recv(100) == b"sent"
+
+
+def test_what_cannot_be_sent_is_neither_counted_nor_noted() -> None:
+    noted = dict[int, str]()
+    sender = NumberedSender(set[str]())
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.close()
+        sender.open(ours.fileno())
+        assert not sender.send(1, b"to nobody", noted, "")
+        assert (sender.number, noted) == (0, {})
+
+
+def test_of_a_frame_that_goes_in_part_the_rest_is_left_and_no_other_goes() -> None:
+    noted = dict[int, str]()
+    sender = NumberedSender(set[str]())
+    ours, theirs = socket.socketpair()
+    frame = bytes(range(256)) * 20_000
+    with ours, theirs:
+        sender.open(ours.fileno())
+        assert sender.send(1, frame, noted, "long")
+        assert noted == {1: "long"}
+        assert not sender.is_open
+        assert not sender.send(2, b"another", noted, "")
+        rest = sender.close()
+        ours.close()
+        begun = b""
+        while data := theirs.recv(1 << 20):
+            begun += data
+    assert begun + rest == frame
+    assert rest
+    assert sender.rest == b""
