@@ -630,6 +630,12 @@ class Scroll:
         return clean_update(merge_updates(updates))
 
 
+def load() -> None:
+    """Load what documents need in the event loop that runs here: tens of milliseconds, for which
+    else the first edit waits."""
+    pycrdt.Doc[pycrdt.Text]()
+
+
 def is_import(client_id: int) -> bool:
     """Whether a client id is that of an import."""
     return bool(client_id & _IMPORT_BIT)

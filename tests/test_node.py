@@ -4,6 +4,8 @@ import itertools
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -390,3 +392,35 @@ async def test_a_node_tells_changes_presence_and_what_is_wrong_with_its_peers(
                 await first.synced(peers=1, timeout_s=0)
             assert "on the disks of 1 peer within 0 s, found it on 0" in str(raised.value)
             assert raised.value.lacks == ("no peer that holds * of 'memory' is connected",)
+
+
+_FIRST_EDIT = """
+import sys, trio
+from pathlib import Path
+from phextsync.node.node import open_node
+
+async def main(one, other):
+    options = {"host": "127.0.0.1", "discover": False}
+    async with open_node(one, port=0, **options) as writer:
+        peers = [f"127.0.0.1:{writer.port}"]
+        async with open_node(other, port=0, peers=peers, **options) as reader:
+            came = trio.Event()
+            reader.phext().subscribe(lambda change: came.set())
+            while not (writer.peers() and reader.peers()):
+                await trio.sleep(0.01)
+            loaded = set(sys.modules)
+            writer.phext().append("1.1.1/1.1.1/1.1.1", "first")
+            await came.wait()
+            await writer.durable()
+            await reader.durable()
+            print(*sorted(set(sys.modules) - loaded))
+
+trio.run(main, *map(Path, sys.argv[1:]))
+"""
+
+
+def test_the_first_edit_waits_for_no_module_to_be_loaded(tmp_path: Path) -> None:
+    folders = _folders(tmp_path, ["one", "other"])
+    program = [sys.executable, "-c", _FIRST_EDIT, *map(str, folders)]
+    done = subprocess.run(program, capture_output=True, check=True, text=True)
+    assert done.stdout.split() == []

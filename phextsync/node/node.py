@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from phextsync import discovery, mdns, transport
+from phextsync import crdt, discovery, mdns, transport
 from phextsync.change_streams import ChangeStream
 from phextsync.control import operations
 from phextsync.control.desk import Desk, Directories
@@ -429,6 +429,7 @@ async def running(node: Node) -> AsyncIterator[None]:
     block ended, and close its store."""
     is_clean = False
     try:
+        crdt.load()
         for line in node.replicas.store.report:
             _log.warning("%s", line)
         try:
