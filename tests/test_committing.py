@@ -9,6 +9,8 @@ from random import Random
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from phextsync.boundaries import Boundary
 from phextsync.errors import StoreFullError
@@ -17,6 +19,7 @@ from phextsync.node.surroundings import Committer
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import Batch
 from phextsync.store.memory import MemoryStore
+from phextsync.sync.timing import DURABLE_WITHIN_S
 
 _A = "1.1.1/1.1.1/1.1.1"
 
@@ -92,6 +95,79 @@ async def test_who_waits_for_the_disk_waits_for_no_pause(autojump_clock: trio.ab
         await trio.sleep(0.05)
         assert store.batches == 6
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("interval_s", [0.004, 0.005, 0.0059])
+async def test_changes_at_intervals_meet_no_commit(
+    interval_s: float, autojump_clock: trio.abc.Clock
+) -> None:
+    store = _Store()
+    replicas = _replicas(store)
+    busy, told, log = list[bool](), trio.Event(), list[str]()
+    is_committing = False
+
+    async def commit(batch: Batch) -> None:
+        nonlocal is_committing
+        is_committing = True
+        log.append("commit")
+        await trio.sleep(0.003)
+        store.commit(batch)
+        is_committing = False
+
+    async def tell() -> None:
+        nonlocal told
+        while True:
+            await told.wait()
+            told = trio.Event()
+            log.append("told")
+
+    writer = _writer(replicas, commit)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        nursery.start_soon(tell)
+        began = trio.current_time()
+        for number in range(400):
+            await trio.sleep_until(began + number * interval_s)
+            busy.append(is_committing)
+            log.append("change")
+            replicas.open("memory").append(_A, "x")
+            told.set()
+        nursery.cancel_scope.cancel()
+    first = log.index("commit")
+    assert not any(busy[3:])  # the first commit waits for none of them
+    after_changes = [
+        log[i + 1] for i, what in enumerate(log[:-1]) if what == "change" and i > first
+    ]
+    assert set(after_changes) == {"told"}
+    assert 400 * interval_s / 0.050 < store.batches < 400 * interval_s / 0.035
+
+
+@given(st.lists(st.floats(0, 0.030), max_size=30), st.floats(0, DURABLE_WITHIN_S / 3))
+def test_no_change_waits_too_long_for_the_disk(pauses_s: list[float], commit_s: float) -> None:
+    async def change() -> None:
+        store = _Store()
+        replicas = _replicas(store)
+        waiting, late = list[float](), list[float]()
+
+        async def commit(batch: Batch) -> None:
+            taken = waiting[:]
+            waiting.clear()
+            await trio.sleep(commit_s)
+            store.commit(batch)
+            late.extend(trio.current_time() - made for made in taken)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_writer(replicas, commit).run)
+            for pause_s in pauses_s:
+                await trio.sleep(pause_s)
+                replicas.open("memory").append(_A, "x")
+                waiting.append(trio.current_time())
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        assert len(late) == len(pauses_s)
+        assert max(late, default=0) < DURABLE_WITHIN_S
+
+    trio.run(change, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @pytest.mark.parametrize("after_s", [0.001, 0.01])

@@ -14,7 +14,7 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.signals import Flag, Signal
 from phextsync.store.contract import Batch
 from phextsync.store.durations import Durations
-from phextsync.sync.timing import GATHER_S, RETRY_S, commit_pause_s
+from phextsync.sync.timing import BEHIND_S, GATHER_S, RETRY_S, commit_pause_s
 
 _STOP_S: Final = 5.0
 
@@ -35,6 +35,7 @@ class Committing:
         promptly: Callable[[Callable[[], None]], None],
     ) -> None:
         self.durations = Durations()
+        self._replicas = replicas
         self._durability = replicas.durability
         self._commit_batch = commit
         self._boundary = boundary
@@ -59,14 +60,23 @@ class Committing:
     async def run(self) -> None:
         """Run until cancelled; a store that refuses keeps its batch and is asked again."""
         while True:
-            if not self._dirty.is_set:
+            if self._dirty.is_set:
+                await self._behind_a_change()
+            else:
                 await self._dirty.wait()
                 await trio.sleep(GATHER_S)
             if await self._commit_or_wait():
-                await trio.sleep(commit_pause_s(self._commit_s))
+                await trio.sleep(commit_pause_s(self._commit_s) - BEHIND_S)
             else:
                 self._dirty.set()
                 await trio.sleep(RETRY_S)
+
+    async def _behind_a_change(self) -> None:
+        """Wait a little for one more change, and for what is said of it."""
+        change = trio.Event()
+        with self._replicas.hearing(lambda _: change.set()), trio.move_on_after(BEHIND_S):
+            await change.wait()
+            await trio.lowlevel.checkpoint()
 
     async def _commit_or_wait(self) -> bool:
         """Commit what there is, or wait for the end of the commit that is under way: who waits for

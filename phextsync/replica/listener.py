@@ -1,6 +1,7 @@
 """Listeners: who is told of what happens to replicas, while it happens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,6 +74,14 @@ class Listeners:
         ):
             if on_event is not _ignore:
                 told.append(on_event)
+
+    @contextmanager
+    def hearing(self, on_update: Callable[[NewUpdate], None]) -> Iterator[None]:
+        self._on_update.append(on_update)
+        try:
+            yield
+        finally:
+            self._on_update.remove(on_update)
 
     def update(self, new: NewUpdate) -> None:
         for on_update in self._on_update:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Container, Iterable
+from contextlib import AbstractContextManager
 from random import Random
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
@@ -17,7 +18,7 @@ from phextsync.replica.durability import Durability
 from phextsync.replica.guests import Guests
 from phextsync.replica.history_keeper import HistoryKeeper, HistorySetting
 from phextsync.replica.holding import Holding
-from phextsync.replica.listener import Listeners, ReplicaListener
+from phextsync.replica.listener import Listeners, NewUpdate, ReplicaListener
 from phextsync.replica.peer_versions import PeerVersions
 from phextsync.replica.replica import Replica
 from phextsync.replica.shared import Shared
@@ -98,6 +99,10 @@ class ReplicaSet:
     def listen(self, listener: ReplicaListener) -> None:
         """Tell one more of what happens here, after those who listen already."""
         self._listeners.add(listener)
+
+    def hearing(self, on_update: Callable[[NewUpdate], None]) -> AbstractContextManager[None]:
+        """Tell `on_update` of every update too for as long as the block lasts."""
+        return self._listeners.hearing(on_update)
 
     def open(self, name: str) -> Replica:
         """Return the replica of the phext `name`, which is made if there is none: it takes one of

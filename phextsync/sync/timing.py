@@ -5,6 +5,9 @@ from typing import Final
 
 GATHER_S: Final = 0.003
 """So long a batch gathers changes after its first one, unless somebody waits for the disk."""
+BEHIND_S: Final = 0.006
+"""A batch that is due waits so long for one more change, to go right behind it: of changes that
+come at intervals, the next is furthest then, and none meets a commit."""
 DURABLE_WITHIN_S: Final = 0.050
 """After a change, until it is on a disk that takes a commit in a third of that."""
 RETRY_S: Final = 1.0
@@ -20,8 +23,8 @@ _SLACK_S: Final = 0.005  # turns of tasks and threads
 
 
 def commit_pause_s(commit_s: float) -> float:
-    """Return how long to rest between two commits that take `commit_s` each: what is written as
-    one begins waits for its end and for the whole of the next."""
+    """Return how long to rest at most between two commits that take `commit_s` each: what is
+    written as one begins waits for its end and for the whole of the next."""
     return max(_PAUSE_MIN_S, DURABLE_WITHIN_S - _SLACK_S - 2 * commit_s)
 
 
