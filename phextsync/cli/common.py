@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BufferedWriter, RawIOBase, TextIOWrapper
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, NoReturn, TypeVar, cast
+from threading import Timer
+from typing import Annotated, BinaryIO, Final, Literal, NoReturn, TypeVar, cast
 
 import typer
 from rich.cells import cell_len
@@ -49,6 +50,7 @@ DIRECTORIES: Final = "Directories"
 
 _errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 T = TypeVar("T")
+_PATIENCE_S: Final = 1.0  # for the other end of a pipe without a word
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -274,12 +276,26 @@ def text_or_input(text: str) -> str:
 def bytes_of_file(file: str, bytes_max: int) -> bytes:
     """Return what a file has, or for `-` standard input; not more than `bytes_max`, where a device
     without an end could be meant."""
-    with nullcontext(standard_input()) if file == "-" else Path(file).open("rb") as opened:
+    with nullcontext(standard_input()) if file == "-" else open_waiting(Path(file), "rb") as opened:
         found = read_at_most(opened, bytes_max)
     if found is None:
         what = "standard input" if file == "-" else file
         fail(f"expected at most {bytes_max} bytes of {what}, found more")
     return found
+
+
+def open_waiting(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
+    """Open a file. Where it is a pipe that has nobody at its other end, say so, and wait."""
+    if not path.is_fifo():
+        return path.open(mode)
+    what = "writes into" if mode == "rb" else "reads"
+    telling = Timer(_PATIENCE_S, warn, [f"waiting for a program that {what} the pipe {path}"])
+    telling.daemon = True
+    telling.start()
+    try:
+        return path.open(mode)
+    finally:
+        telling.cancel()
 
 
 def standard_input() -> BinaryIO:
@@ -450,7 +466,8 @@ def write_output(file: str, data: bytes) -> None:
     path = Path(file).expanduser().resolve()
     try:
         if path.exists() and not path.is_file():
-            path.write_bytes(data)
+            with open_waiting(path, "wb") as opened:
+                opened.write(data)
         else:
             write_whole(path, data, _mode_of(path))
     except OSError as error:

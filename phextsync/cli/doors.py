@@ -10,7 +10,7 @@ import trio
 import typer
 
 from phextsync.addresses import reached_at
-from phextsync.cli.common import fail, refuse_unused
+from phextsync.cli.common import fail, open_waiting, refuse_unused
 from phextsync.discovery import Address, parse_address
 from phextsync.errors import LinkError
 from phextsync.gateways.guard import Guard
@@ -82,7 +82,7 @@ def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Gu
 
 def _line_of(file: Path, encoding: str) -> str:
     """Return what a file or a pipe has, which is to be a line."""
-    with file.expanduser().open("rb") as opened:
+    with open_waiting(file.expanduser(), "rb") as opened:
         data = opened.read(_LINE_BYTES_MAX + 1)
     if len(data) > _LINE_BYTES_MAX:
         fail(f"expected a line in {file}, found more than {_LINE_BYTES_MAX} bytes")

@@ -160,7 +160,10 @@ def _input_file(name: str) -> Iterator[Path]:
             file = Path(drafts, "backup")
             upkeep.receive(standard_input(), file)
         if not file.is_file():
-            fail(f"expected a backup, or a coordinate with --at, found no file {name}")
+            found = f"no file {name}"
+            if file.exists():
+                found = f"a folder, a pipe or a device at {name}; `restore - <{name}` reads a pipe"
+            fail(f"expected a backup, or a coordinate with --at, found {found}")
         yield file
 
 

@@ -1,5 +1,6 @@
 """Logs of a node: on standard error, and in a file that is cut in time and outlives its disk."""
 
+import errno
 import logging
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
@@ -33,6 +34,8 @@ class LogFile(RotatingFileHandler):
     beside, it begins anew in its place: it grows no larger for that."""
 
     def __init__(self, path: Path, bytes_max: int = _LOG_BYTES) -> None:
+        if path.is_fifo():  # a node would wait for whoever reads it, at each line
+            raise OSError(errno.EINVAL, "expected a file for the log, found a pipe", str(path))
         super().__init__(path, maxBytes=bytes_max, backupCount=LOGS, encoding="utf-8")
 
     def doRollover(self) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from phextsync.durable_files import write_whole
 from phextsync.errors import PhextsyncError
+from phextsync.plain_files import read_file
 from phextsync.plain_values import read_json
 
 MEASURED_FILE: Final = "measured.json"
@@ -43,9 +44,7 @@ def kept(folder: Path) -> Measured | None:
     read."""
     path = folder / MEASURED_FILE
     try:
-        with path.open("rb") as file:
-            data = file.read(_BYTES_MAX + 1)
-        return _report(read_json(data if len(data) <= _BYTES_MAX else b""))
+        return _report(read_json(read_file(path, _BYTES_MAX)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -30,6 +30,7 @@ from phextsync.hosts.journal import Item, Journal
 from phextsync.hosts.recall import Recall
 from phextsync.hosts.shared_lists import LISTS, change_list, turn_place, turn_text
 from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.plain_files import read_file
 from phextsync.plain_values import read_json
 from phextsync.search import Hit
 from phextsync.trust.identity import NodeIdentity
@@ -249,7 +250,7 @@ class HermesMemory:
 
     def _configured(self, key: str, default: str) -> str:
         try:
-            return str(read_json((self._home / CONFIGURATION).read_bytes())[key])
+            return str(read_json(read_file(self._home / CONFIGURATION))[key])
         except (OSError, ValueError, KeyError, TypeError):
             return default
 

@@ -14,6 +14,7 @@ from phextsync.boundaries import Boundary
 from phextsync.discovery import Address
 from phextsync.errors import LinkError
 from phextsync.gateways.http1 import ByteBudget
+from phextsync.plain_files import read_file
 from phextsync.waiting import Room
 from phextsync.web.limits import WebLimits
 from phextsync.web.requests import Requests
@@ -103,6 +104,8 @@ def tls_of(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
+        for file in (certificate, key):
+            read_file(file)  # that of TLS would wait for whoever writes into a pipe
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise LinkError(
