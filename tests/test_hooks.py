@@ -18,6 +18,7 @@ from trio.testing import MockClock
 from phextsync import LinkError, MemoryStore, Node, PhextsyncError
 from phextsync.boundaries import Boundary
 from phextsync.cli.doors import hooks_of
+from phextsync.gateways.guard import Guard
 from phextsync.gateways.hooks import NUMBER, SIGNATURE, Hook, Target, signature
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replicas import ReplicaSet
@@ -241,3 +242,73 @@ async def test_an_answer_that_never_ends_ends_its_post_and_the_next_one_is_made(
                 with contextlib.suppress(LinkError):
                     status = await target.post(b"{}", {})
         nursery.cancel_scope.cancel()
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("scheme", "begin", "piece"),
+    [
+        ("http", b"", b"H"),  # a status without an end
+        ("http", _HEAD, b"x"),  # a header without an end
+        ("http", _HEAD, b"x: y\r\n"),  # headers without an end
+        ("http", b"", b""),  # nothing
+        ("https", b"", b""),  # no handshake
+        ("https", b"\x16\x03\x03\x40\x00", b"\x02"),  # one without an end
+    ],
+)
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_what_is_no_answer_or_comes_slowly_ends_its_post(
+    scheme: str, begin: bytes, piece: bytes, is_slow: bool
+) -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    sent = 0
+
+    async def answer(stream: trio.SocketStream) -> None:
+        nonlocal sent
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.send_all(begin)
+            while piece:
+                await stream.send_all(piece if is_slow else 4096 * piece)
+                sent += len(piece if is_slow else 4096 * piece)
+                await trio.sleep(0.01 if is_slow else 0)
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        target = Target(f"{scheme}://127.0.0.1:{port}", "secret", timeout_s=0.5)
+        with trio.fail_after(PATIENCE_S):
+            with pytest.raises(LinkError, match=r"^no answer[^\n]*$"):
+                await target.post(b"{}", {})
+            async with target._one:  # the thread has ended
+                pass
+        nursery.cancel_scope.cancel()
+    assert sent < 64 << 20  # what a socket takes, and not what anybody keeps
+
+
+async def test_a_hook_that_is_never_answered_is_a_few_lines_of_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, receiver = _node(), _Receiver(*[0] * 10_000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Hook(node, _TARGET, receiver.post).run)
+        for _ in range(24):
+            node.replicas.phext("memory")[_A] = f"{len(receiver.posts)}"
+            await trio.sleep(3600)
+        nursery.cancel_scope.cancel()
+    assert 250 < len(receiver.posts) < 350
+    assert len(caplog.records) <= 24
+
+
+@pytest.mark.parametrize("token", [None, "secret"])
+def test_what_a_hook_posts_comes_in_at_no_door_of_a_node(token: str | None) -> None:
+    """Else each of its posts would be a change that it posts."""
+    guard = Guard(token)
+    headers = [("Host", "localhost"), ("Authorization", "Bearer secret")]
+    assert guard.refusal("POST", headers) is None
+    refused = guard.refusal("POST", [*headers, (NUMBER, "ab-1")])
+    assert refused is not None
+    assert (refused.status, "posted again" in refused.reason) == (403, True)

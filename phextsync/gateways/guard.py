@@ -18,6 +18,9 @@ import ifaddr
 from phextsync.discovery import is_loopback
 from phextsync.errors import LinkError, PhextsyncError
 
+HOOK_HEADER: Final = "x-phextsync-number"
+"""What only posts of hooks have."""
+
 _NAME: Final = r"(\[[0-9a-fA-F:.]+(?:%25?[\w.~-]+)?\]|[A-Za-z0-9._~-]+)"
 _HOST: Final = re.compile(rf"{_NAME}(?::([0-9]{{0,5}}))?")
 _ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
@@ -26,6 +29,7 @@ _OWN_SITES: Final = frozenset({"same-origin", "none"})
 _NEAR_SITES: Final = _OWN_SITES | {"same-site"}
 _READS: Final = frozenset({"GET", "HEAD"})
 _FOREIGN_PAGE: Final = "Forbidden: pages of other sites need a token"
+_OF_HOOK: Final = "Forbidden: what a hook posts would be a change that is posted again"
 _OTHER_ORIGIN: Final = "Forbidden: pages of other origins need a token"
 
 
@@ -103,6 +107,8 @@ class Guard:
         GET would change something, or opens what can. By other methods all may.
         """
         lines = [(name.lower(), value) for name, value in headers]
+        if any(name == HOOK_HEADER for name, _ in lines):
+            return Refused(403, _OF_HOOK)
         shown = {value for name, value in lines if name == "authorization"}
         keys = {value for name, value in lines if name == "x-api-key"}
         if len(shown) > 1 or len(keys) > 1:

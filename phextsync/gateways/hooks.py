@@ -20,6 +20,7 @@ import trio
 
 from phextsync.boundaries import printable
 from phextsync.errors import LinkError, PhextsyncError
+from phextsync.gateways.guard import HOOK_HEADER
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import ChangeFeed
@@ -27,7 +28,7 @@ from phextsync.replica.listener import ReplicaListener
 from phextsync.signals import Flag
 
 SIGNATURE: Final = "X-Phextsync-Signature"
-NUMBER: Final = "X-Phextsync-Number"
+NUMBER: Final = HOOK_HEADER.title()
 
 _ROWS_MAX: Final = 500
 _FEED_MAX: Final = 4096
