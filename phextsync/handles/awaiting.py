@@ -10,7 +10,7 @@ from typing import TypeVar
 from phextsync.control import operations
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
-from phextsync.errors import ClosedError
+from phextsync.errors import ClosedError, PhextsyncError
 from phextsync.handles.call import Call
 from phextsync.handles.engine import Engine
 from phextsync.handles.requests import closed_history
@@ -91,8 +91,21 @@ class AsyncChanges(AsyncIterator[Change]):
         self._watch = watch
         self._next: Call | None = None  # without an answer, though the wait was cancelled
         self._has_answer = asyncio.Event()
+        self._is_waiting = False
 
     async def __anext__(self) -> Change:
+        if self._is_waiting:
+            raise PhextsyncError(
+                "expected one wait for the next change at a time, found another task that waits:"
+                " give each task changes of its own"
+            )
+        self._is_waiting = True
+        try:
+            return await self._take()
+        finally:
+            self._is_waiting = False
+
+    async def _take(self) -> Change:
         try:
             if self._next is None:
                 self._next = self._engine.begin(operations.NEXT, self._watch.number)

@@ -1,10 +1,11 @@
 """Changes of a phext as they come, by plain calls."""
 
+import os
 import threading
 from collections.abc import Iterator
 
 from phextsync.control import operations
-from phextsync.errors import ClosedError
+from phextsync.errors import ClosedError, PhextsyncError
 from phextsync.handles.call import Call
 from phextsync.handles.engine import Engine
 from phextsync.handles.requests import text_of
@@ -13,13 +14,16 @@ from phextsync.replica.views import Range
 
 
 class Changes:
-    """Changes of a phext as they come; see `Phext.changes`. Ends when it or the handle closes."""
+    """Changes of a phext as they come; see `Phext.changes`. Ends when it or the handle closes;
+    ClosedError in the child of a fork."""
 
     def __init__(self, engine: Engine, phext: str, range_: Range, *, texts: bool) -> None:
         self._engine = engine
         self._phext = phext
         self._next: Call | None = None  # without an answer, though an interrupt ended the wait
-        self._turn = threading.Lock()  # of those who want the next change
+        self._turn = threading.RLock()  # of those who want the next change
+        self._is_waiting = False
+        self._process = os.getpid()
         self._watch = engine.begin(operations.WATCH, phext, text_of(range_), texts)
         engine.wait(self._watch)
 
@@ -33,14 +37,27 @@ class Changes:
         return self
 
     def __next__(self) -> Change:
+        if self._process != os.getpid():  # a thread that is not here may have the turn
+            raise ClosedError(self._engine.closed_because)
         with self._turn:
+            if self._is_waiting:
+                raise PhextsyncError(
+                    "expected one wait for the next change at a time, found another in this thread:"
+                    " a signal handler or a finalizer needs changes of its own"
+                )
+            self._is_waiting = True
             try:
-                if self._next is None:
-                    self._next = self._engine.begin(operations.NEXT, self._watch.number)
-                change = operations.NEXT.answer.decode(self._next.result())
+                return self._take()
             except ClosedError:
                 raise StopIteration from None
-            self._next = None
+            finally:
+                self._is_waiting = False
+
+    def _take(self) -> Change:
+        if self._next is None:
+            self._next = self._engine.begin(operations.NEXT, self._watch.number)
+        change = operations.NEXT.answer.decode(self._next.result())
+        self._next = None
         if change is None:
             raise StopIteration
         return change.change(self._phext)

@@ -1,0 +1,387 @@
+"""A handle asked from where nobody expects it: callbacks, signal handlers, finalizers, children of
+a fork, tasks that are cancelled. Nothing hangs, and nothing is done twice."""
+
+import asyncio
+import gc
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+import trio
+
+import phextsync
+from phextsync import (
+    Change,
+    ClosedError,
+    Handle,
+    Node,
+    NotSyncedError,
+    PhextsyncError,
+    aio,
+    open_node,
+)
+from phextsync.handles.awaiting import answer
+from phextsync.handles.engine import Engine
+from phextsync.index import EVERYTHING
+from sims.processes import PATIENCE_S, make_folder
+from tests.engines import OPTIONS, opened
+
+pytestmark = pytest.mark.real
+
+_A, _B = "1.1.1/1.1.1/1.1.1", "2.1.1/1.1.1/1.1.1"
+
+
+@pytest.fixture(params=["owner", "attached"])
+def handle(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Handle]:
+    """A handle that runs the node, or that is attached to it."""
+    folder = make_folder(tmp_path)
+    with phextsync.open(folder, **OPTIONS) as owner:
+        if request.param == "owner":
+            yield owner
+        else:
+            with phextsync.open(folder, **OPTIONS) as attached:
+                yield attached
+
+
+def _use(handle: Handle, told: str) -> None:
+    """Do once what all who have a handle do."""
+    memory = handle.phext()
+    memory.append(_B, told)
+    assert memory[_B].endswith(told)
+    assert memory.get(_A) is not None
+    with memory.batch() as batch:
+        batch.append(_B, ".")
+    with pytest.raises(NotSyncedError):
+        handle.synced(peers=1, timeout_s=0)
+    handle.durable()
+    with memory.changes("9.*"):
+        pass
+
+
+# -- callbacks -------------------------------------------------------------------------------
+
+
+def test_a_subscriber_may_do_with_its_handle_what_all_may(handle: Handle) -> None:
+    memory = handle.phext()
+    heard: SimpleQueue[object] = SimpleQueue()
+
+    def hear(change: Change) -> None:
+        try:
+            end()
+            _use(handle, "x")
+            ended = memory.subscribe(lambda _: None, "9.*")
+            ended()
+            ended()
+            heard.put(change.coordinates)
+        except BaseException as error:
+            heard.put(error)
+
+    end = memory.subscribe(hear, _A)
+    memory[_A] = "text"
+    assert [*map(str, heard.get(timeout=PATIENCE_S))] == [_A]  # type: ignore[call-overload]
+    assert memory[_B] == "x."
+    memory[_A] = "other"  # of which it is not told any more
+    assert heard.empty()
+
+
+def test_a_subscriber_may_close_its_handle(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    handle = phextsync.open(folder, **OPTIONS)
+    closed: SimpleQueue[object] = SimpleQueue()
+
+    def hear(_: Change) -> None:
+        handle.close()
+        handle.close()
+        try:
+            closed.put(handle.status())
+        except ClosedError as error:
+            closed.put(error)
+
+    handle.phext().subscribe(hear)
+    handle.phext()[_A] = "text"
+    assert "was closed" in str(closed.get(timeout=PATIENCE_S))
+    with phextsync.open(folder, **OPTIONS) as again:
+        assert again.phext()[_A] == "text"
+
+
+def test_two_do_not_wait_for_the_next_change_in_one_thread(handle: Handle) -> None:
+    with handle.phext().changes() as changes:
+        told: SimpleQueue[object] = SimpleQueue()
+
+        def interrupt(*_: object) -> None:
+            try:
+                told.put(next(changes, "the end"))
+            except PhextsyncError as error:
+                told.put(error)
+            handle.phext()[_A] = "text"
+
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        try:
+            _in_wait("_take", lambda: signal.pthread_kill(_MAIN, signal.SIGUSR1))
+            assert str(next(changes).coordinates[0]) == _A
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert "expected one wait for the next change at a time" in str(told.get())
+
+
+# -- signals and finalizers ------------------------------------------------------------------
+
+_MAIN = threading.main_thread().ident or 0
+
+
+def _in_wait(name: str, do: Callable[[], object]) -> None:
+    """Let another thread do something as soon as the main thread waits in a function."""
+
+    def watch() -> None:
+        names: list[str] = []
+        while not {name, "result"} <= set(names):
+            frame = sys._current_frames()[_MAIN]
+            names = []
+            while frame is not None:
+                names.append(frame.f_code.co_name)
+                frame = frame.f_back  # type: ignore[assignment]
+        do()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def test_a_signal_handler_may_do_with_its_handle_what_all_may(handle: Handle) -> None:
+    handle.phext()[_A] = "text"
+
+    def interrupt(*_: object) -> None:
+        _use(handle, "x")
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        _in_wait("synced", lambda: signal.pthread_kill(_MAIN, signal.SIGUSR1))
+        with pytest.raises(KeyboardInterrupt):
+            handle.synced(peers=1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert handle.phext()[_B] == "x."
+
+
+def test_a_finalizer_may_do_with_its_handle_what_all_may(handle: Handle) -> None:
+    handle.phext()[_A] = "text"
+
+    class Finalized:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            _use(handle, "x")
+
+    Finalized()
+    gc.collect()
+    assert handle.phext()[_B] == "x."
+
+
+def test_an_interrupt_ends_any_wait_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with opened(folder) as (_, owner), opened(folder) as (attached, other):
+        owner.phext()[_A] = "text"
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        changes = other.phext().changes()
+        waits: list[tuple[str, Callable[[], object]]] = [
+            ("synced", lambda: other.synced(peers=1)),
+            ("_take", lambda: next(changes)),
+            ("ask", lambda: other.ask("synced", "memory", "*", 1, None)),
+        ]
+        try:
+            for name, wait in waits:
+                _in_wait(name, lambda: signal.pthread_kill(_MAIN, signal.SIGUSR1))
+                with pytest.raises(KeyboardInterrupt):
+                    wait()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        other.phext()[_A] = "more"
+        assert str(next(changes).coordinates[0]) == _A  # the interrupt lost none
+        changes.close()
+        other.durable()
+        assert attached.client.statistics() == (0, 0)
+
+
+# -- children of a fork ----------------------------------------------------------------------
+
+
+def test_in_the_child_of_a_fork_nothing_hangs_and_all_says_what_to_do(tmp_path: Path) -> None:
+    program = f"""
+import asyncio, os, signal, sys, threading, phextsync
+from phextsync import aio
+folder, A = {str(make_folder(tmp_path))!r}, {_A!r}
+def open_(): return phextsync.open(folder, host='127.0.0.1', port=0, discover=False)
+with open_() as owner, open_() as attached:
+    for node in (owner, attached):
+        memory = node.phext()
+        memory[A] = 'text'
+        changes, steps = memory.changes(), memory.history(A)
+        waiting = threading.Event()
+        def wait():
+            waiting.set()
+            for change in changes: pass
+        threading.Thread(target=wait, daemon=True).start()
+        waiting.wait()
+        memory.subscribe(print, '9.*')
+        child = os.fork()
+        if child == 0:
+            signal.alarm({int(PATIENCE_S)})
+            for use in (
+                lambda: memory[A], lambda: memory.append(A, 'x'), lambda: next(changes),
+                lambda: steps.undo(), lambda: memory.update({{A: 'y'}}), lambda: node.synced(),
+                lambda: memory.subscribe(print), lambda: node.durable(), lambda: len(memory),
+                lambda: memory.pop(A), lambda: node.search('text'), lambda: memory.clear(),
+            ):
+                try: use()
+                except phextsync.ClosedError as error:
+                    assert 'open it again in process' in str(error), error
+                else: os._exit(1)
+            changes.close(), steps.close(), node.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert memory[A] == 'text' and node.status().running
+        assert steps.can_undo is False
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        check=False,
+        timeout=4 * PATIENCE_S,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+# -- tasks that are cancelled ----------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _opened(folder: Path) -> AsyncIterator[tuple[Engine, aio.AsyncHandle]]:
+    engine = Engine(folder, OPTIONS)
+    await answer(engine, engine.start())
+    try:
+        yield engine, aio.AsyncHandle(engine)
+    finally:
+        await asyncio.to_thread(engine.stop)
+
+
+async def _changed(handle: aio.AsyncHandle) -> None:
+    async with handle.phext().changes("9.*") as changes:
+        await anext(changes)
+
+
+async def _tracked(handle: aio.AsyncHandle) -> None:
+    async with handle.phext().history(_A) as steps:
+        await steps.can_undo()
+
+
+_WAITS: list[Callable[[aio.AsyncHandle], Awaitable[object]]] = [
+    lambda handle: handle.durable(),
+    lambda handle: handle.synced(peers=1),
+    lambda handle: handle.search("text"),
+    lambda handle: handle.status(),
+    lambda handle: handle.phext().get(_A),
+    lambda handle: handle.phext().edit(_A, "text"),
+    lambda handle: handle.phext().pop("9.1.1/1.1.1/1.1.1"),
+    lambda handle: handle.phext().log(_A),
+    lambda handle: handle.phext().subscribe(lambda _: None, "9.*"),
+    _changed,
+    _tracked,
+]
+
+
+@pytest.mark.parametrize("is_owner", [True, False])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_task_that_is_cancelled_anywhere_leaves_nothing_behind(
+    tmp_path: Path, is_owner: bool, turns: int
+) -> None:
+    async def use() -> None:
+        folder = make_folder(tmp_path)
+        async with _opened(folder) as (engine, owner), _opened(folder) as (other, attached):
+            handle = owner if is_owner else attached
+            await handle.phext().edit(_A, "text")
+            for wait in _WAITS:
+                task = asyncio.ensure_future(wait(handle))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                found = (await asyncio.gather(task, return_exceptions=True))[0]
+                if callable(found):  # it was faster: end the subscription
+                    found()
+            await handle.phext().append(_B, "once")
+            assert await handle.phext().get(_B) == "once"
+            await handle.durable()
+            counted = (engine if is_owner else other).client.statistics()
+            assert counted == (0, 0)
+
+    asyncio.run(asyncio.wait_for(use(), 4 * PATIENCE_S))
+
+
+def test_two_tasks_do_not_wait_for_the_next_change_of_one_iteration(tmp_path: Path) -> None:
+    async def use() -> None:
+        async with (
+            _opened(make_folder(tmp_path)) as (_, handle),
+            handle.phext().changes() as changes,
+        ):
+            first = asyncio.ensure_future(anext(changes))
+            await asyncio.sleep(0)
+            with pytest.raises(PhextsyncError, match="expected one wait for the next change"):
+                await anext(changes)
+            await handle.phext().edit(_A, "text")
+            assert str((await first).coordinates[0]) == _A
+
+    asyncio.run(asyncio.wait_for(use(), PATIENCE_S))
+
+
+# -- cancelled at the node itself ------------------------------------------------------------
+
+
+async def _next_change(node: Node) -> None:
+    async with node.changes("memory", "9.*") as changes:
+        await anext(aiter(changes))
+
+
+_NODE_WAITS: list[Callable[[Node], Awaitable[object]]] = [
+    lambda node: node.durable(),
+    lambda node: node.synced(peers=1),
+    lambda node: node.search("text"),
+    lambda node: node.find("text", "memory", EVERYTHING, limit=9),
+    lambda node: node.fetch(_A),
+    lambda node: node.survey(),
+    lambda node: node.hold([EVERYTHING]),
+    lambda node: node.import_texts([(_B, "b")]),
+    _next_change,
+]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5])
+async def test_a_wait_at_a_node_that_is_cancelled_anywhere_leaves_it_whole(
+    tmp_path: Path, turns: int
+) -> None:
+    async def waiting(wait: Callable[[Node], Awaitable[object]], node: Node) -> None:
+        await wait(node)
+
+    with trio.fail_after(4 * PATIENCE_S):
+        async with open_node(make_folder(tmp_path), **OPTIONS) as node:
+            memory = node.phext()
+            memory[_A] = "text"
+            for wait in _NODE_WAITS:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(waiting, wait, node)
+                    for _ in range(turns):
+                        await trio.lowlevel.checkpoint()
+                    nursery.cancel_scope.cancel()
+            memory.append(_A, ", once")
+            await node.durable()
+            assert memory[_A] == "text, once"
+            assert [str(hit.coordinate) for hit in await node.search("once")] == [_A]
+            assert not memory.statistics().tracked
