@@ -1,4 +1,4 @@
-"""Requests that threads send to the owner themselves: whole, in order of their numbers, once."""
+"""Threads that send requests and read answers themselves: whole, in order, once."""
 
 import random
 import socket
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from phextsync.control.frames import Value, decode_request, encode_answer, encode_request
 from phextsync.control.operations import OPERATIONS
@@ -19,8 +21,10 @@ from phextsync.handles import folder_client
 from phextsync.handles.call import Call
 from phextsync.handles.engine import Engine
 from phextsync.handles.folder_client import FolderClient
-from phextsync.index import NumberedSender
-from sims.processes import PATIENCE_S
+from phextsync.index import NumberedSender, SharedReader
+from phextsync.sockets import has_arrived
+from sims.processes import PATIENCE_S, make_folder
+from tests.engines import opened
 
 _A = "1.1.1/1.1.1/1.1.1"
 _FEW = 4608  # bytes that a socket takes
@@ -240,6 +244,164 @@ async def test_what_a_signal_handler_asks_meanwhile_goes_first_and_both_go_once(
                 await trio.to_thread.run_sync(each.result)
 
 
+# -- answers -------------------------------------------------------------------------------------
+
+
+async def test_an_answer_is_read_by_the_thread_that_waits_for_it(tmp_path: Path) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()  # it has read that it is attached
+        call = _append()
+        assert client.start_at_once(call)
+        owner.answer(1)
+        client.read_answer(call, None)
+        assert call.is_answered
+        assert not client.must_read
+
+
+async def _put_aside(client: FolderClient, owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first answer come while a thread reads."""
+    reads, may_go, call = threading.Event(), threading.Event(), _append()
+
+    def wait(descriptor: int, wait_s: float) -> bool:
+        reads.set()
+        may_go.wait(PATIENCE_S)
+        return has_arrived(descriptor, wait_s)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folder_client, "has_arrived", wait)
+        assert client.start_at_once(call)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, client.read_answer, call, None)
+            await trio.to_thread.run_sync(reads.wait, PATIENCE_S)
+            owner.answer(1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not call.is_answered
+            may_go.set()
+    assert call.is_answered
+    assert not client.must_read
+
+
+async def test_the_client_does_not_read_until_no_thread_has_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()
+        await _put_aside(client, owner, monkeypatch)
+        second, third = _append(), _append()
+        assert client.start_at_once(second)
+        owner.answer(2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not second.is_answered
+        client.read_answer(second, None)
+        assert second.is_answered
+        for _ in range(2):
+            mock_clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked()
+        assert client.start_at_once(third)
+        owner.answer(3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert third.is_answered
+
+
+async def test_what_no_thread_waits_for_is_read_by_the_client_when_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()
+        await _put_aside(client, owner, monkeypatch)
+        call = _append()
+        assert client.start_at_once(call)
+        assert client.must_read
+        client.read(call)
+        owner.answer(2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert call.is_answered
+
+
+async def test_an_owner_that_ends_is_noticed_by_a_thread_that_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()
+        await _put_aside(client, owner, monkeypatch)
+        call = _append()
+        assert client.start_at_once(call)
+        owner.close()
+        client.read_answer(call, None)
+        assert not call.is_answered
+        assert client.must_read
+
+
+async def test_a_thread_reads_nothing_while_others_wait_too(tmp_path: Path) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()
+        calls = [_append(), _append()]
+        assert all([client.start_at_once(call) for call in calls])
+        for number in (1, 2):
+            owner.answer(number)
+        client.read_answer(calls[1], None)
+        assert not calls[1].is_answered
+        await trio.testing.wait_all_tasks_blocked()
+        assert all(call.is_answered for call in calls)
+
+
+async def test_what_is_not_of_one_thread_is_left_to_the_client(tmp_path: Path) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()
+        watch = Call(["watch", "memory", "*", False], OPERATIONS["watch"])
+        assert not client.start_at_once(watch)
+        client.start(watch)
+        owner.answer(1)
+        call = _append()
+        assert client.start_at_once(call)
+        owner.answer(2)
+        client.read_answer(call, None)
+        assert not any(each.is_answered for each in (watch, call))
+        assert client.must_read
+        client.read(call)
+        assert watch.is_answered
+        assert call.is_answered
+
+
+async def test_a_signal_handler_asks_while_its_thread_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()
+        call, handled = _append(), _append()
+
+        def interrupted(descriptor: int, wait_s: float) -> bool:
+            monkeypatch.setattr(folder_client, "has_arrived", has_arrived)
+            assert client.start_at_once(handled)
+            client.read_answer(handled, None)
+            for number in (1, 2):
+                owner.answer(number)
+            return True
+
+        monkeypatch.setattr(folder_client, "has_arrived", interrupted)
+        assert client.start_at_once(call)
+        client.read_answer(call, None)
+        assert call.is_answered
+        assert handled.is_answered
+
+
+@pytest.mark.parametrize("is_read_again", [False, True])
+async def test_an_answer_that_takes_longer_is_read_by_the_client(
+    tmp_path: Path, mock_clock: trio.testing.MockClock, *, is_read_again: bool
+) -> None:
+    async with _attached(tmp_path) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(1, 2 + is_read_again):
+            slow = _append()
+            assert client.start_at_once(slow)
+            client.read_answer(slow, 0)
+            if client.must_read:  # it is aside
+                client.read(slow)
+            owner.answer(number)
+            await trio.testing.wait_all_tasks_blocked()
+            assert slow.is_answered
+
+
 # -- owners --------------------------------------------------------------------------------------
 
 
@@ -310,7 +472,42 @@ def test_requests_of_many_threads_come_whole_in_order_and_none_is_forgotten(
     assert faults == []
 
 
-# -- the step that nothing comes between ---------------------------------------------------------
+@pytest.mark.real
+def test_calls_of_all_kinds_are_answered_though_the_client_stays_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_client, "_ASIDE_S", 10 * PATIENCE_S)
+    folder = make_folder(tmp_path)
+    with opened(folder) as (_, owner), opened(folder) as (engine, handle):
+        assert not handle.is_owner
+        phext = handle.phext()
+
+        def ask() -> None:  # many times: then it is aside
+            for _ in range(100):
+                phext.append(_A, "x")
+
+        for text in ("nobody reads this answer", "y" * 100_000):
+            ask()
+            call = engine.begin(OPERATIONS["append"], "memory", _A, text)
+            assert call.result(PATIENCE_S) is None
+        ask()
+        changes = phext.changes("1.*")
+        owner.phext().append(_A, "x")
+        assert [str(place) for place in next(changes).coordinates] == [_A]
+        changes.close()
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ask()
+        owner.close()
+        ask()
+        assert handle.is_owner
+        assert phext[_A].count("x") == 901
+
+
+# -- the steps that nothing comes between --------------------------------------------------------
 
 
 def test_a_frame_is_sent_only_if_it_is_the_next_and_nothing_is_before_it() -> None:
@@ -364,3 +561,44 @@ def test_of_a_frame_that_goes_in_part_the_rest_is_left_and_no_other_goes() -> No
     assert begun + rest == frame
     assert rest
     assert sender.rest == b""
+
+
+def _frame(body: bytes) -> bytes:
+    return len(body).to_bytes(4) + body
+
+
+@given(st.lists(st.binary(max_size=40)), st.lists(st.integers(1, 50)))
+def test_frames_come_whole_and_once_however_they_arrive(
+    bodies: list[bytes], sizes: list[int]
+) -> None:
+    reader, found = SharedReader(40), list[bytes]()
+    stream = b"".join(map(_frame, bodies))
+    for size in [*sizes, len(stream)]:
+        if stream[:size]:
+            reader.feed(stream[:size])
+        stream = stream[size:]
+        while (frame := reader.first()) is not None:
+            assert reader.first() is frame
+            found.append(frame)
+            reader.done(frame)
+            reader.done(frame)  # as another thread does
+    assert found == bodies
+
+
+def test_a_frame_that_is_too_long_ends_all_and_so_does_the_other_side() -> None:
+    reader = SharedReader(4)
+    ours, theirs = socket.socketpair()
+    for sent in (_frame(b"12345"), b""):
+        reader.open(ours.fileno())
+        reader.receive()
+        assert (reader.has_ended, reader.first()) == (False, None)  # nothing has come
+        theirs.sendall(sent)
+        if not sent:
+            theirs.close()
+        reader.receive()
+        assert reader.first() is None
+        assert reader.has_ended
+    reader.close()
+    reader.receive()
+    assert reader.descriptor == -1
+    ours.close()

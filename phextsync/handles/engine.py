@@ -8,6 +8,7 @@ caller's thread. A scroll that was changed since it was last read takes the long
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -140,6 +141,11 @@ class Engine:
     def begin(self, operation: Operation[T], *arguments: Value, writer: str = "") -> Call:
         """Send a request on its way, for a writer of that label. See `check_arguments` and
         `check_request`."""
+        call = self._begin(operation, *arguments, writer=writer)
+        self._let_read(call)
+        return call
+
+    def _begin(self, operation: Operation[T], *arguments: Value, writer: str) -> Call:
         request: list[Value] = [operation.name, *arguments]
         check_arguments(request)
         call = Call(["as", writer, *request] if writer else request, OPERATIONS[operation.name])
@@ -153,6 +159,12 @@ class Engine:
         elif self.client.is_in_the_middle:
             self._soon(self.client.finish, call)
         return call
+
+    def _let_read(self, call: Call) -> None:
+        """Let the client's task read what no thread that waits will."""
+        if self.client.must_read:
+            with suppress(ClosedError):
+                self._soon(self.client.read, call)
 
     def cancel(self, call: Call) -> None:
         """Stop waiting for an answer, or end what lasts."""
@@ -168,13 +180,18 @@ class Engine:
     ) -> T:
         """Send a request and wait for its answer; its error is raised here."""
         wait_s = seconds_of(timeout_s)
-        call = self.begin(operation, *arguments, writer=writer)
+        call = self._begin(operation, *arguments, writer=writer)
         return operation.answer.decode(self.wait(call, wait_s))
 
     def wait(self, call: Call, timeout_s: float | None = None) -> Value:
         """Wait for the answer to a call. TimeoutError when it takes longer."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            return call.result(timeout_s)
+            try:
+                self.client.read_answer(call, timeout_s)
+            finally:
+                self._let_read(call)
+            return call.result(None if until is None else until - time.monotonic())
         finally:  # a time-out and an interrupt leave it unanswered
             if not call.is_answered:
                 self.cancel(call)

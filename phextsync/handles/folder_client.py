@@ -13,12 +13,14 @@ owner that keeps all in memory the receipts end with it: no change is asked for 
 A process that asks for nothing may be sent away, where the owner needs the room for others. It
 comes back with its next request, and looks meanwhile whether the folder still has an owner.
 
-A client lives in one trio task. `replica` is for other threads, and so is `start_at_once`, which
-sends a request from there: then no thread has to be woken for it.
+A client lives in one trio task. `replica` is for other threads. So are `start_at_once` and
+`read_answer`, by which a thread sends a request and reads its answer itself, so that no other has
+to be woken. Meanwhile the client's task does not read, and looks now and then whether it should.
 """
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
@@ -45,18 +47,19 @@ from phextsync.errors import (
     ClosedError,
     LinkError,
     PhextsyncError,
+    ProtocolError,
     StoreLockedError,
 )
 from phextsync.files.desk import FileDesk, NotServing
 from phextsync.framing import FrameChannel, framed
 from phextsync.handles.call import Call
 from phextsync.handles.line import Line
-from phextsync.index import NumberedSender
+from phextsync.index import NumberedSender, SharedReader
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.replica import Replica
 from phextsync.signals import Flag
-from phextsync.sockets import SocketStream
+from phextsync.sockets import SocketStream, has_arrived
 from phextsync.store.folder import is_locked, place_in_memory
 
 # What owns the folder without answering is starting, stopping, or a command that is soon done.
@@ -64,6 +67,8 @@ _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.01
 _AT_ONCE_BYTES_MAX: Final = 64 << 10  # all threads wait meanwhile
 _LOOKS_S: Final = 2.0  # of one that was sent away
+_READ_S: Final = 0.02  # an answer that takes longer is read by the client's task
+_ASIDE_S: Final = 0.03  # in which no thread has read
 
 
 class ClientStatistics(NamedTuple):
@@ -84,6 +89,11 @@ class FolderClient:
         self._client = os.urandom(16)
         self._to_start: set[Call] = set()  # by `start`: no later one goes before them
         self._sender = NumberedSender(self._to_start)
+        self._reader = SharedReader(LOCAL_FRAME_BYTES_MAX)
+        self._reads = threading.Lock()  # held by the thread that reads answers
+        self._has_read = False  # since the client's task looked
+        self._is_aside = False  # the client's task, which does not read
+        self._is_to_read = Flag()
         self._calls: dict[int, Call] = {}  # without an answer, in order
         self._lasting: dict[int, Call] = {}  # asked again at each owner
         self._session: Session | None = None  # at our own node
@@ -116,6 +126,7 @@ class FolderClient:
         self.reading = threading.Lock()  # a thread that does not exist here may hold the other
         self._session = None
         self._sender.close()
+        self._reader.close()
 
     # -- requests --------------------------------------------------------------------------
 
@@ -136,6 +147,50 @@ class FolderClient:
     def is_in_the_middle(self) -> bool:
         """Whether a request of `start_at_once` went in part: `finish` sends the rest."""
         return bool(self._sender.rest)
+
+    def read_answer(self, call: Call, wait_s: float | None) -> None:
+        """Read what comes in the thread that waits for an answer, until it is there; for a short
+        time, and unless others wait too. Then `must_read` says whether the task has to."""
+        reader = self._reader
+        if len(self._calls) > 1 or not (reader.is_open and self._reads.acquire(blocking=False)):
+            return
+        try:
+            until = time.monotonic() + min(_READ_S, _READ_S if wait_s is None else wait_s)
+            self._has_read = True
+            while self._give_answers() and not (call.is_answered or reader.has_ended):
+                descriptor, left_s = reader.descriptor, until - time.monotonic()
+                if descriptor < 0 or left_s <= 0 or not has_arrived(descriptor, left_s):
+                    return
+                reader.receive()
+        finally:
+            self._reads.release()
+
+    def _give_answers(self) -> bool:
+        """Give the answers that are here, in any thread, up to one that is for the client's task;
+        return whether there is none."""
+        while (frame := self._reader.first()) is not None:
+            try:
+                number, answer = decode_answer(frame)
+            except ProtocolError:
+                return False
+            if number == SENT_AWAY[0] or number in self._lasting:
+                return False
+            call = self._calls.pop(number, None)
+            if call is not None:
+                call.complete(answer)
+            self._reader.done(frame)
+        return True
+
+    @property
+    def must_read(self) -> bool:
+        """Whether there is something for the client's task, of which it does not know: `read`."""
+        is_owed = self._is_aside and (bool(self._calls) or self._reader.has_ended)
+        return is_owed or self._reader.first() is not None
+
+    def read(self, _: Call) -> None:
+        """Give the answers that are here, and read on in the client's task."""
+        self._hand_over()
+        self._is_to_read.set()
 
     def start(self, call: Call) -> None:
         """Take up a request; its future has the answer later."""
@@ -174,6 +229,7 @@ class FolderClient:
             request = _as_lasting(call)
             call.was_sent = True
             self._line.put(encode_request(call.number, self._received(), request))
+            self._is_to_read.set()
         else:
             self._has_calls.set()
 
@@ -308,10 +364,10 @@ class FolderClient:
             self.on_leave()
 
     async def _attach(self, connected: socket, task_status: trio.TaskStatus[None]) -> None:
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
+        stream = SocketStream(trio.SocketStream(trio.socket.from_stdlib_socket(connected)))
         before = [call for call in self._unanswered() if call.was_sent]
-        async with FrameChannel(SocketStream(stream), LOCAL_FRAME_BYTES_MAX) as channel:
-            self._line = line = Line(channel, self._sender)
+        async with FrameChannel(stream, LOCAL_FRAME_BYTES_MAX) as channel:
+            self._line = line = Line(stream, channel, self._sender, self._reader)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(line.run)
@@ -322,7 +378,7 @@ class FolderClient:
                         self._advance(call)
                     line.open()
                     task_status.started()
-                    await self._receive(channel)
+                    await self._receive(line)
                     nursery.cancel_scope.cancel()
             except* LinkError:
                 pass  # the owner is gone
@@ -352,15 +408,33 @@ class FolderClient:
                 text = f"{call.request[0]!r} may be carried out: its answer was lost with the node"
                 self._answered(number, AnswerLostError(text))
 
-    async def _receive(self, channel: FrameChannel) -> None:
-        try:
-            while True:
-                for frame in await channel.receive_many():
-                    answer = decode_answer(frame)
-                    self._is_sent_away = answer == SENT_AWAY
-                    self._answered(*answer)
-        except trio.EndOfChannel:
-            return
+    async def _receive(self, line: Line) -> None:
+        """Read until the owner ends the connection."""
+        while not self._reader.has_ended:
+            await line.arrives()
+            if not self._has_read:  # else a thread may wait for just this
+                self._reader.receive()
+            self._hand_over()
+            while self._has_read and not self._reader.has_ended:
+                await self._stay_aside()
+
+    def _hand_over(self) -> None:
+        while (frame := self._reader.first()) is not None:
+            answer = decode_answer(frame)
+            self._is_sent_away = answer == SENT_AWAY
+            self._answered(*answer)
+            self._reader.done(frame)
+
+    async def _stay_aside(self) -> None:
+        """Let other threads read for a while, unless there is something that none of them will."""
+        self._has_read = False
+        self._is_to_read.lower()
+        self._is_aside = True  # first: who asks for something after this looks at it
+        if not self._calls or self._reads.locked():
+            with trio.move_on_after(_ASIDE_S):
+                await self._is_to_read.wait()
+                self._has_read = False
+        self._is_aside = False
 
 
 def _as_lasting(call: Call) -> list[Value]:

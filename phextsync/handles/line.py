@@ -1,7 +1,8 @@
 """Line: the way to the process that owns the folder, for the client's task and threads that ask.
 
-A thread that asks sends its request itself while all before it has gone (`NumberedSender`), so no
-other thread has to be woken for it. Everything else goes by the queue, in the client's task.
+A thread that asks sends its request itself while all before it has gone (`NumberedSender`), and
+takes in the answer if it comes soon (`SharedReader`): no other thread has to be woken for it.
+Everything else goes by the queue, and is taken in, in the client's task.
 """
 
 from typing import Final
@@ -10,7 +11,7 @@ import trio
 
 from phextsync.errors import LinkError
 from phextsync.framing import FrameChannel, FrameQueue
-from phextsync.index import NumberedSender
+from phextsync.index import NumberedSender, SharedReader
 from phextsync.sockets import SocketStream
 
 _GOODBYE_S: Final = 1.0
@@ -19,11 +20,21 @@ _GOODBYE_S: Final = 1.0
 class Line:
     """Sends to the owner over a connection. Threads may send beside it from `open` on."""
 
-    def __init__(self, channel: FrameChannel, sender: NumberedSender) -> None:
+    def __init__(
+        self,
+        stream: SocketStream,
+        channel: FrameChannel,
+        sender: NumberedSender,
+        reader: SharedReader,
+    ) -> None:
+        """`channel` is over `stream`; nobody receives from it."""
+        self._stream = stream
         self._channel = channel
         self._queue = FrameQueue(channel)
         self._sender = sender
+        self._reader = reader
         self._is_for_threads = False
+        reader.open(stream.socket.fileno())
 
     def open(self) -> None:
         """Let other threads send, whenever all that was put has gone."""
@@ -48,10 +59,21 @@ class Line:
                 await trio.sleep(_GOODBYE_S)  # what the owner said before it left is read first
                 raise
 
+    async def arrives(self) -> None:
+        """Wait until something has arrived; take it in where threads do not."""
+        if self._reader.is_open:
+            await trio.lowlevel.wait_readable(self._stream.socket)
+        else:
+            try:
+                self._reader.feed(await self._stream.receive_some())
+            except trio.BrokenResourceError:
+                self._reader.feed(b"")
+
     def close(self) -> None:
-        """Let no thread send any more."""
+        """Let no thread send any more, nor take anything in."""
         self._is_for_threads = False
         self._sender.close()
+        self._reader.close()
 
     async def _open_again(self) -> None:
         while True:
@@ -59,6 +81,5 @@ class Line:
             self._open_if_idle()
 
     def _open_if_idle(self) -> None:
-        stream = self._channel.stream
-        if self._is_for_threads and self._queue.is_idle and isinstance(stream, SocketStream):
-            self._sender.open(stream.socket.fileno())
+        if self._is_for_threads and self._queue.is_idle:
+            self._sender.open(self._stream.socket.fileno())

@@ -1,5 +1,5 @@
-"""Compiled: coordinates, the index of coordinates, the bytes of updates and versions; and a step
-that nothing may come between."""
+"""Compiled: coordinates, the index of coordinates, the bytes of updates and versions; and sockets
+that threads share."""
 
 try:
     from phextsync.index._bytes import (
@@ -33,7 +33,7 @@ try:
         contains,
     )
     from phextsync.index._index import SKETCH_CELLS, CoordinateIndex, OpenText, OpenTexts
-    from phextsync.index._numbered import NumberedSender
+    from phextsync.index._numbered import NumberedSender, SharedReader
     from phextsync.index._sealed import sealed_text
 except ModuleNotFoundError as error:
     raise ImportError(
@@ -51,6 +51,7 @@ __all__ = [
     "NumberedSender",
     "OpenText",
     "OpenTexts",
+    "SharedReader",
     "after_news",
     "cbor_array",
     "cbor_bytes",

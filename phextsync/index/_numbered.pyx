@@ -1,32 +1,51 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Numbered frames on a socket to which several threads write.
+"""Frames on a socket that several threads use.
 
-To send the next frame, to count it and to note what it was for is one step here, in which no other
-Python code runs: no thread, signal handler or finalizer comes in between. A lock cannot do that: a
-handler that runs while its thread holds it could wait for an answer that nobody can deliver.
+To send the next frame, to count it and to note what it was for is one step here, and so is to take
+in what has arrived: no other Python code runs meanwhile, no thread, signal handler or finalizer. A
+lock cannot do that: a handler that runs while its thread holds it could wait for an answer that
+nobody can deliver.
 """
 
 cimport cython
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy, memmove
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.set cimport PySet_GET_SIZE
 
 cdef extern from *:
     """
     #ifdef _WIN32
+    #define CAN_SHARE 0
     static Py_ssize_t send_now(int descriptor, const char *data, size_t size) { return -1; }
+    static Py_ssize_t receive_now(int descriptor, char *data, size_t size) { return -1; }
     #else
+    #include <errno.h>
     #include <sys/socket.h>
+    #define CAN_SHARE 1
     #ifndef MSG_NOSIGNAL
     #define MSG_NOSIGNAL 0
     #endif
     static Py_ssize_t send_now(int descriptor, const char *data, size_t size) {
         return send(descriptor, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
+    /* What has arrived; 0 at the end, of whatever kind; -1 for nothing yet. */
+    static Py_ssize_t receive_now(int descriptor, char *data, size_t size) {
+        Py_ssize_t received = recv(descriptor, data, size, MSG_DONTWAIT);
+        if (received < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) return 0;
+        return received;
+    }
     #endif
     """
+    int CAN_SHARE
     Py_ssize_t send_now(int descriptor, const char* data, size_t size)
+    Py_ssize_t receive_now(int descriptor, char* data, size_t size)
+
+cdef enum:
+    RECEIVE_BYTES = 65536
+    HEADER = 4
 
 
 @cython.final
@@ -83,3 +102,81 @@ cdef class NumberedSender:
             self.rest = frame[sent:]
             self._descriptor = -1
         return True
+
+
+@cython.final
+cdef class SharedReader:
+    """Takes in frames from a socket: their length in four bytes, big-endian, and what they hold.
+    Whoever handles the first then says that it is done; others may have handled it too."""
+
+    cdef readonly bint has_ended
+    cdef readonly int descriptor
+    cdef bytearray _buffer
+    cdef bytes _first
+    cdef Py_ssize_t _start, _frame_bytes_max  # what lies before the start is done
+
+    def __init__(self, Py_ssize_t frame_bytes_max):
+        self._frame_bytes_max = frame_bytes_max
+        self.close()
+
+    @property
+    def is_open(self):
+        """Whether threads may take something in. On Windows never."""
+        return CAN_SHARE and self.descriptor >= 0
+
+    def open(self, int descriptor):
+        """Begin with what arrives on a socket."""
+        self.close()
+        self.has_ended = False
+        self.descriptor = descriptor
+
+    def close(self):
+        """Take nothing in any more, and forget what is not handled."""
+        self.has_ended = True
+        self.descriptor = -1
+        self._buffer = bytearray()
+        self._start = 0
+        self._first = None
+
+    def receive(self):
+        """Take in what has arrived, without waiting for it. `has_ended` when no more will."""
+        cdef char data[RECEIVE_BYTES]
+        cdef Py_ssize_t received
+        if self.descriptor >= 0:
+            received = receive_now(self.descriptor, data, RECEIVE_BYTES)
+            if received >= 0:
+                self.feed(data[:received])
+
+    def feed(self, bytes data not None):
+        """Take in what has arrived; nothing is the end."""
+        cdef Py_ssize_t left = PyByteArray_GET_SIZE(self._buffer) - self._start
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef char* begin
+        if self._start:
+            begin = PyByteArray_AS_STRING(self._buffer)
+            memmove(begin, begin + self._start, left)
+            self._start = 0
+        PyByteArray_Resize(self._buffer, left + size)
+        memcpy(PyByteArray_AS_STRING(self._buffer) + left, PyBytes_AS_STRING(data), size)
+        if not size:
+            self.has_ended = True
+
+    def first(self):
+        """Return the first frame that is not done, None when none has come whole. One that is too
+        long ends all."""
+        cdef Py_ssize_t left = PyByteArray_GET_SIZE(self._buffer) - self._start
+        cdef const uint8_t* at = <const uint8_t*>PyByteArray_AS_STRING(self._buffer) + self._start
+        cdef Py_ssize_t length
+        if self._first is None and left >= HEADER:
+            length = <Py_ssize_t>at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3]
+            if length > self._frame_bytes_max:
+                self.has_ended = True
+            elif left >= HEADER + length:
+                self._first = PyBytes_FromStringAndSize(<const char*>at + HEADER, length)
+        return self._first
+
+    def done(self, bytes frame not None):
+        """Go on to the next frame, if this is the first."""
+        if frame is self._first:
+            self._start += HEADER + PyBytes_GET_SIZE(frame)
+            self._first = None
