@@ -425,7 +425,9 @@ class Scroll:
 
     def fingerprint(self, fingerprinter: Fingerprinter) -> bytes:
         """Return the scroll's fingerprint, 32 bytes."""
-        return fingerprinter.of(self.coordinate.key, self.version(), self.text.encode())
+        text = self.text.encode()
+        self._size = len(text)
+        return fingerprinter.of(self.coordinate.key, self.version(), text)
 
     # -- positions -------------------------------------------------------------------------
 
