@@ -70,20 +70,17 @@ class FrameChannel(trio.abc.Channel[bytes]):
         """Whether something of `send_nowait` is still to be sent, by `send_many`."""
         return self._prompt is not None and self._prompt.is_behind
 
-    def send_nowait(self, frames: Iterable[bytes]) -> bool:
+    def send_nowait(self, frames: Iterable[bytes], rest: bytes = b"") -> bool:
         """Send frames at once, as far as that goes, and return whether all went; `send_many`, even
-        of none, sends the rest first. Only where `may_send_nowait`."""
-        pieces: list[bytes] = []
+        of none, sends the rest first. Only where `may_send_nowait`. `rest` is that of a frame that
+        another began on the same socket."""
+        assert self._prompt is not None
+        pieces = [rest]
         for frame in frames:
             self._check_size(frame)
             pieces += (len(frame).to_bytes(_HEADER_BYTES), frame)
-        return self.finish_nowait(b"".join(pieces))
-
-    def finish_nowait(self, rest: bytes) -> bool:
-        """Do as `send_nowait` with the rest of a frame, which another began on the same socket."""
-        assert self._prompt is not None
         try:
-            return self._prompt.send_nowait(rest)
+            return self._prompt.send_nowait(b"".join(pieces))
         except trio.BrokenResourceError as error:
             self._send_failed = True
             raise LinkError(broken_reason(error)) from error
@@ -208,7 +205,7 @@ class FrameQueue:
     def finish(self, rest: bytes) -> None:
         """Send the rest of a frame, which another began on the same socket. Only while idle."""
         with suppress(LinkError):
-            if self._channel.finish_nowait(rest):
+            if self._channel.send_nowait((), rest):
                 return
         self._has_frames.set()
 
@@ -216,9 +213,12 @@ class FrameQueue:
         """Send frames, now or later. A link that is broken is for `run` to tell."""
         size = sum(map(len, frames))
         if not self._frames and size <= _SEND_BYTES and self._channel.may_send_nowait:
-            with suppress(LinkError):
-                if self._channel.send_nowait(frames):
-                    return
+            try:
+                is_sent = self._channel.send_nowait(frames)
+            except LinkError:
+                is_sent = False
+            if is_sent:
+                return
         else:
             self._frames += frames
             self.waiting_bytes += size

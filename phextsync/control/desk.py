@@ -206,6 +206,10 @@ class Desk:
                     "folder knows of no directories"
                 )
 
+    async def durable(self) -> None:
+        """Wait until all that was changed so far is on the disk. StoreFullError."""
+        await self._node.durable()
+
     def must_wait(self, request: list[Value]) -> bool:
         """Whether a request is to be answered by `wait`."""
         return takes_time(request) or self._gathering.is_wanted(request)
@@ -220,7 +224,7 @@ class Desk:
             return self.ask(request)  # all is held by now
         match request:
             case ["durable"]:
-                await self._node.durable()
+                await self.durable()
             case ["keep_history", *_]:
                 perform(self.replicas, request)
                 await self._node.durable()

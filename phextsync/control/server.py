@@ -166,7 +166,7 @@ class _Connection:
                 self._session.drop(other)
             case _ if lasts(request):
                 return self._begin(number, request)
-            case _ if self._desk.must_wait(request) and len(self._tasks) >= _WAITS_MAX:
+            case _ if len(self._tasks) >= _WAITS_MAX and self._desk.must_wait(request):
                 text = f"expected at most {_WAITS_MAX} requests of a process to wait at a time"
                 return encode_error(number, PhextsyncError(text))
             case _ if self._desk.must_wait(request):
@@ -214,7 +214,7 @@ class _Connection:
             answered, self._undurable = self._undurable, []
             counted = sum(len(answer) for _, answer in answered)
             try:
-                await self._desk.wait(["durable"])
+                await self._desk.durable()
             except StoreError as error:
                 answered = [(number, encode_error(number, error)) for number, _ in answered]
             self._undurable_bytes -= counted
