@@ -150,3 +150,10 @@ async def test_a_time_that_is_over_is_over(timeout_s: float, tmp_path: Path) -> 
     async with phextsync.open_node(make_folder(tmp_path / "data"), **_OPEN) as node:
         with trio.fail_after(60), pytest.raises(phextsync.NotSyncedError, match="within 0 s"):
             await node.synced(timeout_s=timeout_s)
+
+
+async def test_fewer_peers_than_none_are_not_waited_for(tmp_path: Path) -> None:
+    async with phextsync.open_node(make_folder(tmp_path / "data"), **_OPEN) as node:
+        await node.synced(peers=0)
+        with pytest.raises(PhextsyncError, match=r"^expected a number of peers, or None for all"):
+            await node.synced(peers=-1)

@@ -122,3 +122,8 @@ def test_what_is_no_file_is_no_certificate_and_no_log(tmp_path: Path) -> None:
         tls_of(pipe, pipe)
     with pytest.raises(OSError, match="expected a file for the log, found a pipe"):
         LogFile(pipe)
+
+
+def test_what_cannot_be_read_is_named() -> None:
+    with pytest.raises(OSError, match=r".+: '/proc/self/mem'$"):  # there is nothing at 0
+        common.bytes_of_file("/proc/self/mem", 10)

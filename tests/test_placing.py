@@ -432,3 +432,13 @@ def test_handles_place_and_show(tmp_path: Path) -> None:
             assert [row.phext for row in (await handle.status()).holding] == ["memory", "other"]
 
     asyncio.run(use())
+
+
+@pytest.mark.parametrize("copies", [-1, 0, 65, 2**70])
+def test_copies_that_cannot_be_are_refused_and_change_nothing(copies: int) -> None:
+    replicas = _replicas()
+    placing.set_copies(replicas, PHEXT, 2)
+    with pytest.raises(PhextsyncError, match=r"^expected copies from 1 to 64, found"):
+        placing.set_copies(replicas, PHEXT, copies)
+    (policy,), problems = placing.policies_of(replicas)
+    assert (policy.copies, problems) == (2, [])

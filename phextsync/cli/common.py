@@ -276,10 +276,14 @@ def text_or_input(text: str) -> str:
 def bytes_of_file(file: str, bytes_max: int) -> bytes:
     """Return what a file has, or for `-` standard input; not more than `bytes_max`, where a device
     without an end could be meant."""
-    with nullcontext(standard_input()) if file == "-" else open_waiting(Path(file), "rb") as opened:
-        found = read_at_most(opened, bytes_max)
+    what = "standard input" if file == "-" else file
+    source = nullcontext(standard_input()) if file == "-" else None
+    try:
+        with source or open_waiting(Path(file), "rb") as opened:
+            found = read_at_most(opened, bytes_max)
+    except OSError as error:  # of reading it names no file
+        raise OSError(error.errno, error.strerror, what) from error
     if found is None:
-        what = "standard input" if file == "-" else file
         fail(f"expected at most {bytes_max} bytes of {what}, found more")
     return found
 

@@ -123,8 +123,9 @@ def say_silent(replicas: ReplicaSet, node_id: bytes, witness: bytes, after_s: in
 
 def set_copies(replicas: ReplicaSet, phext: str, copies: int | None) -> None:
     """Let so many members hold each range of a phext, None: all of them. A phext without
-    boundaries is cut where its scrolls lie now."""
+    boundaries is cut where its scrolls lie now. PhextsyncError for what cannot be."""
     policy, boundaries = _read(replicas, phext)
+    _check(replace(policy, copies=copies))
     slots = policy.slots
     if copies is not None:
         slots = max(slots, slots_for(_GROWTH * len(members_of(replicas)[0])))
@@ -143,10 +144,15 @@ def set_pace(
         repair_after_s=policy.repair_after_s if repair_after_s is None else repair_after_s,
         rate=policy.rate if rate is None else rate,
     )
+    _check(policy)
+    _write(replicas, policy, boundaries)
+
+
+def _check(policy: Policy) -> None:
+    """PhextsyncError for a policy that nobody could read."""
     _, problems = read_policy(policy.to_text())
     if problems:
         raise PhextsyncError(problems[0])
-    _write(replicas, policy, boundaries)
 
 
 def set_rule(replicas: ReplicaSet, phext: str, rule: Rule) -> None:

@@ -2,7 +2,7 @@
 
 import trio
 
-from phextsync.errors import NotSyncedError
+from phextsync.errors import NotSyncedError, PhextsyncError
 from phextsync.index import CoordinateRange
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.links import Links
@@ -45,6 +45,8 @@ class Agreement:
         their disks, and one holder what of it is not held here. NotSyncedError after `timeout_s`,
         NotHeldError when nothing of it is here."""
         checked_name(phext)
+        if peers is not None and peers < 0:
+            raise PhextsyncError(f"expected a number of peers, or None for all, found {peers}")
         if not self._replicas.guests.within(phext, range_):
             self._replicas.holding.check_some(phext, range_)
         wait_s = limit_of(timeout_s)
