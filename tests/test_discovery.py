@@ -1,5 +1,6 @@
 """Discovery: real mDNS on loopback alone, addresses in text, remembered peers."""
 
+import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -448,3 +449,9 @@ def test_a_damaged_file_of_peers_is_logged_and_replaced(
     peers.remember(b"a" * 16, Address("a", 1), 1.0)
     peers.save_if_changed()
     assert RememberedPeers.load(path).addresses() == (Address("a", 1),)
+
+
+def test_a_file_of_remembered_peers_gives_no_more_than_are_remembered() -> None:
+    rows = [{"node_id": f"{i:032x}", "last_seen_s": i} for i in range(2 * REMEMBERED_PEERS_MAX)]
+    found = RememberedPeers.from_json(json.dumps({"peers": rows}))
+    assert len([*found.seen_since(0)]) <= REMEMBERED_PEERS_MAX

@@ -195,3 +195,26 @@ def test_this_machine_knows_its_names() -> None:
     names = own_names()
     assert any(name.endswith(".local") for name in names)
     assert "127.0.0.1" in names
+
+
+def test_a_seal_is_whole_or_none() -> None:
+    guard = Guard("secret")
+    seal = guard.seal("a person")
+    assert guard.is_seal("a person", seal)
+    for other in (
+        "",
+        seal[:-1],
+        seal + "0",
+        guard.seal("another"),
+        Guard("other").seal("a person"),
+    ):
+        assert not guard.is_seal("a person", other)
+
+
+def test_what_a_browser_sends_by_itself_counts_for_one_host_alone() -> None:
+    guard = Guard("secret")
+    own = [("Host", "here:1"), ("Sec-Fetch-Site", "same-origin")]
+    assert guard.refusal_of_page(own) is None
+    for others in ([("Host", "there:1")], [("Sec-Fetch-Site", "cross-site")]):
+        assert guard.refusal_of_page([*own, *others]) is not None
+    assert guard.refusal_of_page(own[1:]) is not None

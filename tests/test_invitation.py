@@ -241,3 +241,49 @@ async def test_no_address_of_a_code_that_answers_is_an_error_that_names_them(
         pass
     with pytest.raises(LinkError, match=f"127.0.0.1:{port}"):
         await redeem(_code(identity, port), _pending())
+
+
+@pytest.mark.real
+async def test_a_certificate_of_another_authority_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity, other = _administrator(tmp_path / "one"), Authority.generate(os.urandom(32))
+
+    def answer(_: object, request: list[bytes], *__: object) -> bytes:
+        bundle = other.answer(request[1], UNRESTRICTED, now_s=0, valid_s=None)
+        return cbor2.dumps(["ok", bundle.to_pem()])
+
+    monkeypatch.setattr(invitations, "_answer", answer)
+    with trio.fail_after(PATIENCE_S):
+        async with _serving(tmp_path, identity) as port:
+            with pytest.raises(LinkError, match="of the authority that the code names"):
+                await redeem(_code(identity, port), _pending())
+
+
+@pytest.mark.real
+async def test_what_an_administrator_answers_is_a_line_with_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = _administrator(tmp_path)
+    told = cbor2.dumps(["error", "\x1b[2J\n" * 2000])
+    monkeypatch.setattr(invitations, "_answer", lambda *_: told)
+    with trio.fail_after(PATIENCE_S):
+        async with _serving(tmp_path, identity) as port:
+            with pytest.raises(IdentityError) as refused:
+                await redeem(_code(identity, port), _pending())
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1200
+
+
+@pytest.mark.real
+async def test_a_stranger_that_says_nothing_is_left_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = _administrator(tmp_path)
+    monkeypatch.setattr(invitations, "_PATIENCE_S", 0.1)
+    with trio.fail_after(PATIENCE_S):
+        async with (
+            _serving(tmp_path, identity) as port,
+            await trio.open_tcp_stream(_LOOPBACK, port) as silent,
+        ):
+            assert await silent.receive_some() == b""

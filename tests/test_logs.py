@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from phextsync.cli.logs import LOGS, LogFile
+from phextsync.cli.logs import LOGS, LogFile, VisibleFormatter
 
 _BYTES = 1000
 
@@ -102,3 +102,24 @@ def test_where_hardly_a_file_may_be_opened_the_log_goes_on_later(
     log.close()
     assert "line 030 " in _read(tmp_path)
     assert "line 000 " in _read(tmp_path)
+
+
+def test_what_others_wrote_makes_no_line_of_the_log_and_reaches_no_terminal(
+    log: LogFile, tmp_path: Path
+) -> None:
+    log.setFormatter(VisibleFormatter("%(message)s"))
+    log.handle(
+        logging.makeLogRecord({"msg": "a name: %s", "args": ("x\n2026 all is well\x1b[2J",)})
+    )
+    try:
+        raise ValueError("\x1b]0;title\x07")
+    except ValueError as error:
+        what = {"msg": "it failed", "exc_info": (ValueError, error, error.__traceback__)}
+        log.handle(logging.makeLogRecord(what))
+    log.close()
+    told = _read(tmp_path)
+    assert "\x1b" not in told
+    assert "\x07" not in told
+    first, second, *rest = told.splitlines()
+    assert (first, second) == ("a name: x\\n2026 all is well\\x1b[2J", "it failed")
+    assert rest[-1] == "ValueError: \\x1b]0;title\\x07"

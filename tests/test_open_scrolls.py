@@ -255,6 +255,22 @@ def test_a_participant_speaks_for_the_first_client_that_it_tells_of() -> None:
     assert awareness.encode([10]) == _told((10, 1, "null"))
 
 
+def test_nobody_tells_that_the_client_of_another_is_gone() -> None:
+    awareness = Awareness()
+    awareness.take(1, _told((10, 1, '{"a":1}')))
+    awareness.take(2, _told((10, 9, "null")))
+    assert awareness.state(10) == '{"a":1}'
+    awareness.take(1, _told((10, 2, "null")))
+    assert awareness.state(10) == "null"
+
+
+def test_one_clock_of_one_participant_is_one_state() -> None:
+    awareness = Awareness()
+    awareness.take(1, _told((10, 1, '{"a":1}')))
+    awareness.take(1, _told((10, 1, '{"a":2}')))
+    assert awareness.state(10) == '{"a":1}'
+
+
 def test_one_that_comes_back_is_heard_at_once() -> None:
     awareness = Awareness()
     awareness.take(1, _told((10, 4, "{}")))
