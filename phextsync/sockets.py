@@ -9,7 +9,6 @@ HTTP has the rest.
 import contextlib
 import operator
 import os
-import select
 import ssl
 import weakref
 from typing import Final, NoReturn, Protocol, runtime_checkable
@@ -40,14 +39,6 @@ def are_left(parts: int) -> bool:
     """Whether so many parts of the descriptors that this process may have are free now."""
     limit = open_files_max()
     return limit is None or limit - open_files() >= parts * min(limit // _PARTS, _PART_MAX)
-
-
-def has_arrived(descriptor: int, wait_s: float) -> bool:
-    """Wait in this thread, at most so long, for something to arrive; say whether it has. Not on
-    Windows."""
-    waiting = select.poll()
-    waiting.register(descriptor, select.POLLIN)
-    return bool(waiting.poll(wait_s * 1000))
 
 
 def close_in_children(end: trio.abc.Stream | trio.SocketListener) -> None:

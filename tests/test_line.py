@@ -22,7 +22,7 @@ from phextsync.handles.call import Call
 from phextsync.handles.engine import Engine
 from phextsync.handles.folder_client import FolderClient
 from phextsync.index import NumberedSender, SharedReader
-from phextsync.sockets import has_arrived
+from phextsync.systems.arriving import has_arrived
 from sims.processes import PATIENCE_S, make_folder
 from tests.engines import opened
 
@@ -400,6 +400,35 @@ async def test_an_answer_that_takes_longer_is_read_by_the_client(
             owner.answer(number)
             await trio.testing.wait_all_tasks_blocked()
             assert slow.is_answered
+
+
+class _Unshared:
+    """A reader as on Windows."""
+
+    is_open = False
+
+    def __init__(self, frame_bytes_max: int) -> None:
+        self._reader = SharedReader(frame_bytes_max)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._reader, name)
+
+
+async def test_where_no_threads_can_read_the_client_does_and_notices_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_client, "SharedReader", _Unshared)
+    async with _attached(tmp_path) as (client, owner):
+        call = _append()
+        assert client.start_at_once(call)
+        owner.answer(1)
+        client.read_answer(call, None)
+        assert not call.is_answered
+        await trio.testing.wait_all_tasks_blocked()
+        assert call.is_answered
+        owner.close()
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.start_at_once(_append())  # it is attached again
 
 
 # -- owners --------------------------------------------------------------------------------------

@@ -59,8 +59,9 @@ from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.replica import Replica
 from phextsync.signals import Flag
-from phextsync.sockets import SocketStream, has_arrived
+from phextsync.sockets import SocketStream
 from phextsync.store.folder import is_locked, place_in_memory
+from phextsync.systems.arriving import has_arrived
 
 # What owns the folder without answering is starting, stopping, or a command that is soon done.
 _PATIENCE_S: Final = 10.0

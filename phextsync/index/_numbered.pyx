@@ -70,8 +70,9 @@ cdef class NumberedSender:
         return self._descriptor >= 0
 
     def open(self, int descriptor):
-        """Send on a socket from now on. On Windows nothing goes."""
-        self._descriptor = descriptor
+        """Send on a socket from now on. Not on Windows."""
+        if CAN_SHARE:
+            self._descriptor = descriptor
 
     def close(self):
         """Send nothing any more; return the rest of the last frame, if it went in part."""

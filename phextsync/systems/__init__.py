@@ -10,6 +10,7 @@ not run there. A module chooses when it is imported: what a system lacks is not 
 * `rights`: who may read a file, and who this process is
 * `resources`: how many files may be open, how large a map and a name may be
 * `forking`: what a forked child does first
+* `arriving`: how a thread waits for what arrives on a socket
 * `leasing`: whether some program may still write into a file
 * `volumes`: the kind of the file system of a path, where the system has no list of mounts
 * `ending`: signals that end a program, and a program with those that it started
