@@ -575,7 +575,7 @@ def test_no_edit_makes_a_text_larger_than_peers_take_for_sure(
 
 
 @pytest.mark.parametrize("is_known", [False, True])
-def test_what_came_before_an_edit_that_was_refused_is_committed_all_the_same(
+def test_what_came_before_an_edit_that_failed_is_committed_all_the_same(
     monkeypatch: pytest.MonkeyPatch, replicas: ReplicaSet, replica: Replica, is_known: bool
 ) -> None:
     if is_known:
@@ -583,9 +583,13 @@ def test_what_came_before_an_edit_that_was_refused_is_committed_all_the_same(
         replicas.commit()
     replica.append(_A, "waits")
     text, fingerprint = replica[_A], replica.fingerprint(_A)
-    monkeypatch.setattr("phextsync.texts.TEXT_BYTES_MAX", 400)
-    with pytest.raises(TextError, match="at most 400 bytes"):
-        replica.append(_A, 401 * "x")
+
+    def fail(*_: object) -> bytes:
+        raise ScrollError("its document failed")
+
+    monkeypatch.setattr(Scroll, "append", fail)
+    with pytest.raises(ScrollError):
+        replica.append(_A, "x")
     replicas.commit()  # nobody has looked at the scroll since
     assert replica.index.fingerprint_of(_A) == fingerprint
     assert (replica[_A], replica.index.size_of(_A)) == (text, len(text))
