@@ -604,9 +604,9 @@ class Scroll:
             self._subscription = self._doc.observe(observe)
 
     def _stop_observing(self) -> None:
-        assert self._subscription is not None
-        self._doc.unobserve(self._subscription)
-        self._subscription = None
+        subscription, self._subscription = self._subscription, None
+        assert subscription is not None
+        self._doc.unobserve(subscription)
 
     def _changed(self) -> None:
         """Forget what was computed before a change."""
