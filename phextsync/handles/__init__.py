@@ -6,6 +6,8 @@
 * `folder_client`: one process at a folder: it runs the node, or asks the one that does
 * `bell`: how one thread wakes the task of another
 * `inbox`: what other threads leave for the engine's
+* `turn`: whose turn it is to use the node
+* `direct`: what is done in the thread that asks
 * `engine`: a thread in which a folder client lives
 * `requests`: what handles of every kind put into requests
 * `batch`: changes that are to be made together

@@ -1,8 +1,9 @@
 """The engine of a handle: a thread with an event loop of its own, where a client of a folder lives.
 
-What is asked crosses to that thread and back, but for reads where the node runs in this process:
-the texts of open scrolls are taken where they lie, those of closed ones from the store, in the
-caller's thread. A scroll that was changed since it was last read takes the long way once.
+What is asked crosses to that thread and back, but for two things where the node runs in this
+process, which are done in the caller's thread. The texts of open scrolls are read where they lie,
+those of closed ones from the store; and a scroll that is open is changed, or read again after a
+change, while the node waits (`direct`).
 """
 
 import logging
@@ -23,6 +24,7 @@ from phextsync.control.frames import Value, check_request
 from phextsync.control.operations import OPERATIONS, Operation
 from phextsync.errors import ClosedError, StoreLockedError
 from phextsync.handles.call import Call
+from phextsync.handles.direct import Direct
 from phextsync.handles.folder_client import FolderClient
 from phextsync.handles.inbox import Action, Inbox
 from phextsync.index import CoordinateIndex, CoordinateRange, OpenTexts
@@ -61,6 +63,7 @@ class Engine:
         )
         self._started = Call([])
         self._inbox = Inbox()
+        self._direct = Direct(self.client, self._inbox)
         self._scope = trio.CancelScope()
         self._token: trio.lowlevel.TrioToken | None = None
         self._has_begun = threading.Event()
@@ -83,6 +86,8 @@ class Engine:
         """Stop and wait for the end. From any thread, any number of times."""
         if self not in _engines:
             return
+        if threading.current_thread() is not self._thread:
+            self._direct.check()
         self._has_begun.wait()
         if self._token is not None:
             with suppress(trio.RunFinishedError):
@@ -106,6 +111,7 @@ class Engine:
         finally:
             self._has_begun.set()
             self._leave()
+            self._direct.end()
             self.closed_because = reason
             self._inbox.close()
             self._started.complete(ClosedError(reason))
@@ -114,9 +120,10 @@ class Engine:
     async def _hold(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._has_begun.set()
+        self._direct.begin()
         with self._scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._inbox.run)
+                nursery.start_soon(self._inbox.run, self._direct.given)
                 await nursery.start(self.client.run)
                 self._started.complete(None)
 
@@ -133,6 +140,7 @@ class Engine:
             f"open it again in process {os.getpid()}"
         )
         self.client.abandon()
+        self._direct.end()
         self._leave()
         _engines.discard(self)
 
@@ -141,15 +149,23 @@ class Engine:
     def begin(self, operation: Operation[T], *arguments: Value, writer: str = "") -> Call:
         """Send a request on its way, for a writer of that label. See `check_arguments` and
         `check_request`."""
-        call = self._begin(operation, *arguments, writer=writer)
+        call = self._begin(operation, self._checked(operation, arguments, writer))
         self._let_read(call)
         return call
 
-    def _begin(self, operation: Operation[T], *arguments: Value, writer: str) -> Call:
+    def _checked(
+        self, operation: Operation[T], arguments: Sequence[Value], writer: str
+    ) -> list[Value]:
+        self._direct.check()
         request: list[Value] = [operation.name, *arguments]
         check_arguments(request)
-        call = Call(["as", writer, *request] if writer else request, OPERATIONS[operation.name])
-        check_request(call.request)
+        if writer:
+            request = ["as", writer, *request]
+        check_request(request)
+        return request
+
+    def _begin(self, operation: Operation[T], request: list[Value]) -> Call:
+        call = Call(request, OPERATIONS[operation.name])
         if not self.client.start_at_once(call):
             try:
                 self._soon(self.client.start, call)
@@ -180,8 +196,11 @@ class Engine:
     ) -> T:
         """Send a request and wait for its answer; its error is raised here."""
         wait_s = seconds_of(timeout_s)
-        call = self._begin(operation, *arguments, writer=writer)
-        return operation.answer.decode(self.wait(call, wait_s))
+        request = self._checked(operation, arguments, writer)
+        done = self._direct.ask(operation, request)
+        if done is None:
+            done = (self.wait(self._begin(operation, request), wait_s),)
+        return operation.answer.decode(done[0])
 
     def wait(self, call: Call, timeout_s: float | None = None) -> Value:
         """Wait for the answer to a call. TimeoutError when it takes longer."""

@@ -32,6 +32,7 @@ import trio
 
 from phextsync.boundaries import first
 from phextsync.control.bringing import Bringing
+from phextsync.control.desk import Desk
 from phextsync.control.frames import (
     LOCAL_FRAME_BYTES_MAX,
     SENT_AWAY,
@@ -87,7 +88,7 @@ class FolderClient:
     ) -> None:
         self._folder = folder
         self._open_own = open_own
-        self._client = os.urandom(16)
+        self.id: Final = os.urandom(16)
         self._to_start: set[Call] = set()  # by `start`: no later one goes before them
         self._sender = NumberedSender(self._to_start)
         self._reader = SharedReader(LOCAL_FRAME_BYTES_MAX)
@@ -117,6 +118,16 @@ class FolderClient:
         session = self._session
         is_open = session is not None and not is_reserved(phext)  # else the desk says why not
         return session.desk.replicas.opened_replica(phext) if session and is_open else None
+
+    def desk_at_hand(self, phext: str) -> Desk | None:
+        """Return the desk of this process's node, if it holds everything and nothing that was
+        asked before waits for a scroll. For who has the turn of this client's loop."""
+        if self._session is None or self._bringing is None or is_reserved(phext):
+            return None
+        desk = self._session.desk
+        holding = desk.replicas.holding
+        is_here = holding.is_everything and not holding.guests
+        return desk if is_here and not self._bringing.is_waited_for else None
 
     def statistics(self) -> ClientStatistics:
         """Return what can be counted of this client. From any thread."""
@@ -266,10 +277,10 @@ class FolderClient:
                 session.begin(call.number, _as_lasting(call))
             elif call.was_sent and call.changes:
                 received = self._received()
-                frame = session.desk.answer(self._client, call.number, received, request)
+                frame = session.desk.answer(self.id, call.number, received, request)
                 answer = decode_answer(frame)[1]
             else:
-                answer = session.desk.ask(request, self._client)
+                answer = session.desk.ask(request, self.id)
         except Exception as error:  # any error here is the caller's
             answer = error
         self._answered(call.number, answer)
@@ -351,7 +362,7 @@ class FolderClient:
 
     async def _answer(self, node: Node, task_status: trio.TaskStatus[None]) -> None:
         """Carry requests out at our own node until cancelled."""
-        self._session = session = Session(node.desk, self._client)
+        self._session = session = Session(node.desk, self.id)
         self._bringing = Bringing(node.desk)
         for call in self._unanswered():
             self._perform(session, call)
@@ -372,7 +383,7 @@ class FolderClient:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(line.run)
-                    line.put(encode_request(0, 0, ["attach", self._client]))
+                    line.put(encode_request(0, 0, ["attach", self.id]))
                     if place_in_memory(self._folder) is not None:
                         self._give_up_changes()
                     for call in self._unanswered():

@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -48,8 +49,20 @@ class Inbox:
                 self._bell.ring()
         return True
 
-    async def run(self) -> None:
-        """Do what comes, until cancelled."""
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was put here has been taken."""
+        return self._left.empty()
+
+    def ring(self) -> None:
+        """Wake the loop for something else, while `run` runs."""
+        self._bell.ring()
+
+    async def run(
+        self, meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """Do what comes, until cancelled. In the block `meanwhile` it waits in the middle of a
+        turn."""
         answered_at = -math.inf
         while True:
             await trio.lowlevel.wait_readable(self._bell.heard)
@@ -57,7 +70,8 @@ class Inbox:
             lingers = _LINGERS_MAX if self._clock() - answered_at < _AGAIN_S else 0
             first = None
             while self._do_all(first) and lingers:
-                first = self._linger()
+                with meanwhile():
+                    first = self._linger()
                 lingers -= 1
             answered_at = self._clock()
 

@@ -37,6 +37,7 @@ The parts of one replica:
 * `writes`: changes on their way into batches
 * `merging`: what peers bring
 * `editor`: changes that are made here
+* `mending`: changes of an open scroll that may break off anywhere
 * `guest_scrolls`: the texts of guests
 * `undo`: takes back what one writer did
 * `replica`: one phext

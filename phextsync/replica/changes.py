@@ -68,9 +68,10 @@ def is_stamp(label: str) -> bool:
     return is_short and label.isprintable() and not label.startswith(_FILES)
 
 
-def current_stamp(phext: str) -> str:
-    """Return the label that what is written in a phext now keeps for ever, "" for none."""
-    label = _writer.get()[0]
+def current_stamp(phext: str, label: str | None = None) -> str:
+    """Return the label that what is written in a phext now keeps for ever, "" for none; or what is
+    written under another label."""
+    label = _writer.get()[0] if label is None else label
     return label if label and not is_reserved(phext) and is_stamp(label) else ""
 
 

@@ -157,6 +157,10 @@ class Client:
             self._noted.add(label)
             self._clients.note_label(self._phext, self.id_of(label), label)
 
+    def is_signed(self, label: str) -> bool:
+        """Whether `sign` has nothing to note for a writer of that label."""
+        return self.current is not None and self._is_noted and (not label or label in self._noted)
+
     def _forget_labels(self) -> None:
         self._labels.clear()
         self._noted.clear()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from phextsync.index import Coordinate
@@ -24,6 +25,10 @@ class NewUpdate(NamedTuple):
 
 def _ignore() -> None:
     """Nobody listens."""
+
+
+def _at_once(call: Callable[[], None]) -> None:
+    call()
 
 
 def _ignore_phext(_: str) -> None:
@@ -58,17 +63,29 @@ class Listeners:
     def __init__(self) -> None:
         self._all: tuple[ReplicaListener, ...] = ()
         # Those who hear of every update and every batch, without those who ignore them.
-        self._on_update: list[Callable[[NewUpdate], None]] = []
-        self._on_dirty: list[Callable[[], None]] = []
+        self._hear_updates: list[Callable[[NewUpdate], None]] = []
+        self._hear_dirty: list[Callable[[], None]] = []
         self._on_taken: list[Callable[[], None]] = []
         self._on_durable: list[Callable[[], None]] = []
+        self.tell_now()
+
+    def tell_now(self) -> None:
+        """Tell who listens while it happens, as at first."""
+        self._on_update, self._on_dirty = self._hear_updates, self._hear_dirty
+        self.call: Callable[[Callable[[], None]], None] = _at_once
+
+    def tell_later(self, later: Callable[[Callable[[], None]], None]) -> None:
+        """Until `tell_now`, give `later` what tells of changes that are made here, in order."""
+        self._on_update = [lambda new: later(partial(self._tell_of, new))]
+        self._on_dirty = [lambda: later(self._tell_dirty)]
+        self.call = later
 
     def add(self, listener: ReplicaListener) -> None:
         self._all = (*self._all, listener)
         if listener.on_update is not _ignore_update:
-            self._on_update.append(listener.on_update)
+            self._hear_updates.append(listener.on_update)
         for told, on_event in (
-            (self._on_dirty, listener.on_dirty),
+            (self._hear_dirty, listener.on_dirty),
             (self._on_taken, listener.on_taken),
             (self._on_durable, listener.on_durable),
         ):
@@ -77,11 +94,11 @@ class Listeners:
 
     @contextmanager
     def hearing(self, on_update: Callable[[NewUpdate], None]) -> Iterator[None]:
-        self._on_update.append(on_update)
+        self._hear_updates.append(on_update)
         try:
             yield
         finally:
-            self._on_update.remove(on_update)
+            self._hear_updates.remove(on_update)
 
     def update(self, new: NewUpdate) -> None:
         for on_update in self._on_update:
@@ -101,6 +118,14 @@ class Listeners:
 
     def dirty(self) -> None:
         for on_dirty in self._on_dirty:
+            on_dirty()
+
+    def _tell_of(self, new: NewUpdate) -> None:
+        for on_update in self._hear_updates:
+            on_update(new)
+
+    def _tell_dirty(self) -> None:
+        for on_dirty in self._hear_dirty:
             on_dirty()
 
     def taken(self) -> None:

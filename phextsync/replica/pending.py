@@ -104,6 +104,10 @@ class Pending:
         self._waiting[coordinate] = unsettled
         return unsettled
 
+    def drop(self, coordinate: Coordinate) -> None:
+        """Let the next batch take nothing of the scroll."""
+        del self._waiting[coordinate]
+
     # -- batches ---------------------------------------------------------------------------
 
     def take(self) -> Mapping[Coordinate, Unsettled]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.changes import (
@@ -13,6 +14,7 @@ from phextsync.replica.changes import (
     current_writer,
 )
 from phextsync.replica.contents import Contents
+from phextsync.replica.listener import Listeners
 from phextsync.replica.views import Range, as_range
 
 
@@ -27,11 +29,16 @@ class Publisher:
     """The subscribers to one phext, and the batch of changes that is under way."""
 
     def __init__(
-        self, phext: str, contents: Contents, on_failure: Callable[[str, Exception], None]
+        self,
+        phext: str,
+        contents: Contents,
+        on_failure: Callable[[str, Exception], None],
+        listeners: Listeners,
     ) -> None:
         self._phext = phext
         self._contents = contents
         self._on_failure = on_failure
+        self._listeners = listeners
         self._subscribers: dict[int, _Subscriber] = {}
         self._subscriptions = 0
         self._wants_texts = False
@@ -94,7 +101,8 @@ class Publisher:
         if self._collected is not None:
             self._collected[coordinate] = current_writer()
         elif self._subscribers:
-            self.publish((coordinate,), None, current_writer())
+            writer = current_writer()
+            self._listeners.call(partial(self.publish, (coordinate,), None, writer))
 
     def keep_before(self, coordinate: Coordinate) -> None:
         """Keep the text as it is before a change, if a subscriber wants it."""
@@ -112,6 +120,12 @@ class Publisher:
         self._before_size -= len(self._before.pop(coordinate, ""))
 
     # -- batches ---------------------------------------------------------------------------
+
+    @property
+    def is_involved(self) -> bool:
+        """Whether a change made here is more than something to tell: it belongs to a batch, or a
+        subscriber wants to know the text before."""
+        return self._wants_texts or self._collected is not None
 
     @property
     def is_in_batch(self) -> bool:

@@ -34,6 +34,7 @@ from phextsync.replica.contents import Contents
 from phextsync.replica.documents import Documents
 from phextsync.replica.editor import Editor
 from phextsync.replica.guest_scrolls import GuestScrolls
+from phextsync.replica.mending import Mending
 from phextsync.replica.merging import Merging
 from phextsync.replica.past import (
     BlamedLine,
@@ -79,7 +80,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._documents = documents = Documents(name, index, pending, client, tracked, shared)
         guests = shared.holding.guests
         self._contents = contents = Contents(name, index, pending, documents, store, guests)
-        self._publisher = publisher = Publisher(name, contents, shared.on_failure)
+        self._publisher = publisher = Publisher(name, contents, shared.on_failure, shared.listeners)
         self._writes = writes = Writes(
             name, index, pending, documents, contents, client, publisher, shared
         )
@@ -88,6 +89,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             name, documents, client, tracked, publisher, writes, self._merging, shared
         )
         merging = self._merging
+        self.mending = Mending(documents, client, tracked, publisher, writes, pending)
         self.guests = GuestScrolls(name, index, documents, contents, merging, publisher, shared)
         self._pasts = Pasts(name, index, pending, documents, contents, shared)
         self._holding = shared.holding

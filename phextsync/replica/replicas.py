@@ -63,7 +63,7 @@ class ReplicaSet:
         self.reports: deque[str] = deque(maxlen=_REPORTS_MAX)
         self.author = Author(node_id, permissions, wall_time_ms)
         self.budget, self.peer_versions = Budget(open_bytes_max), PeerVersions()
-        self._listeners = listeners = Listeners()
+        self.listeners = listeners = Listeners()
         self.listen(ReplicaListener(on_durable=self.budget.keep, on_held=self._held_changed))
         self.history = HistoryKeeper(
             store, now_ms=wall_time_ms, report=self.report, wake=listeners.dirty
@@ -98,11 +98,11 @@ class ReplicaSet:
 
     def listen(self, listener: ReplicaListener) -> None:
         """Tell one more of what happens here, after those who listen already."""
-        self._listeners.add(listener)
+        self.listeners.add(listener)
 
     def hearing(self, on_update: Callable[[NewUpdate], None]) -> AbstractContextManager[None]:
         """Tell `on_update` of every update too for as long as the block lasts."""
-        return self._listeners.hearing(on_update)
+        return self.listeners.hearing(on_update)
 
     def open(self, name: str) -> Replica:
         """Return the replica of the phext `name`, which is made if there is none: it takes one of
@@ -143,7 +143,7 @@ class ReplicaSet:
     def _make(self, replica: Replica) -> None:
         self._unmade.pop(replica.name, None)
         self._replicas[replica.name] = replica
-        self._listeners.opened(replica.name)
+        self.listeners.opened(replica.name)
 
     def _make_if_new(self, name: str) -> None:
         if name not in self._replicas:

@@ -1,5 +1,6 @@
 """Writes: the changes of a phext on their way into the batches of its node."""
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
@@ -112,6 +113,12 @@ class Writes:
             self._client.give_up()  # it may have written what goes
             self._documents.close_unpinned()
             self._touch()
+
+    def tell_again(self, coordinate: Coordinate, entries: Iterable[LogEntry]) -> None:
+        """Updates of here are logged, and perhaps nobody was told, not even that there are some."""
+        for entry in entries:
+            self._tell(coordinate, entry, None)
+        self._touch()
 
     def _tell(self, coordinate: Coordinate, entry: LogEntry, source: int | None) -> None:
         durable_first = source is None and is_durable_first()
