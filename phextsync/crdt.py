@@ -151,7 +151,7 @@ class Scroll:
 
     def __del__(self) -> None:
         # The subscription holds the document, through Rust, where Python's collector cannot see.
-        if self._subscription is not None:
+        if getattr(self, "_subscription", None) is not None:  # an interrupt may leave it unmade
             self._stop_observing()
 
     @property
