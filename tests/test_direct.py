@@ -30,7 +30,7 @@ from phextsync.handles.turn import Turn
 from phextsync.replica.changes import current_session, current_writer
 from phextsync.replica.durability import Durability
 from phextsync.replica.halves import Halves
-from phextsync.replica.listener import NewUpdate, ReplicaListener
+from phextsync.replica.listener import Listeners, NewUpdate, ReplicaListener
 from phextsync.replica.pending import Pending
 from phextsync.replica.replica import Replica
 from phextsync.sync.relay import Relay
@@ -531,6 +531,30 @@ def test_an_interrupt_anywhere_leaves_a_change_made_or_not_made(
     assert current_session() == b""
     with opened(folders[0]) as (_, handle):
         assert handle.phext()[_A].splitlines() == found
+
+
+@pytest.mark.real
+def test_an_interrupt_before_a_change_keeps_nothing_from_being_told(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_later = Listeners.tell_later
+
+    def interrupted(*arguments: Any) -> None:
+        tell_later(*arguments)
+        raise KeyboardInterrupt
+
+    with opened(make_folder(tmp_path)) as (_, handle):
+        phext = handle.phext()
+        phext.append(_A, "begin")
+        with phext.changes("2.*") as changes:
+            with monkeypatch.context() as patched:
+                patched.setattr(Listeners, "tell_later", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    watch.until_direct(lambda: phext.append(_A, "x"))
+            phext.append(_B, "x")  # in the thread of the node, since it is not open
+            change = Outcome(lambda: next(changes)).result()
+            assert isinstance(change, phextsync.Change)
+            assert list(map(str, change.coordinates)) == [_B]
 
 
 def _make_line(phext: Phext, name: str, before: str, line: str) -> None:

@@ -105,8 +105,8 @@ class Direct:
         ):
             return None
         self._turn.wake_loop()
+        self._desk = scroll.desk  # before what it is to put right, though it breaks off here
         scroll.desk.replicas.listeners.tell_later(self._tell_later)
-        self._desk = scroll.desk
         self._begun = scroll, scroll.mending.mark(scroll.coordinate)
         try:
             answer = self._carried_out(scroll, request)
