@@ -101,6 +101,13 @@ def _append(text: str = "") -> Call:
     return Call(["append", "memory", _A, text], OPERATIONS["append"])
 
 
+def _left(client: FolderClient, call: Call) -> Call:
+    """Leave a request that does not go at once, as an engine does."""
+    assert not client.start_at_once(call)
+    client.leave(client.start, call)
+    return call
+
+
 def _texts(requests: list[Request]) -> list[tuple[int, Value]]:
     return [(number, request[-1]) for number, _, request in requests]
 
@@ -150,11 +157,9 @@ async def test_none_overtakes_one_that_another_thread_has_left_for_the_client(
 ) -> None:
     async with _attached(tmp_path) as (client, owner):
         watch = Call(["watch", "memory", "*", False], OPERATIONS["watch"])
-        left = [watch, _append("second")]
-        assert [client.start_at_once(call) for call in left] == [False, False]
+        left = [_left(client, call) for call in (watch, _append("second"))]
         client.start(left[0])
-        third = _append("third")
-        assert not client.start_at_once(third)
+        third = _left(client, _append("third"))
         for call in (left[1], third):
             client.start(call)
         assert client.start_at_once(_append("fourth"))
@@ -165,8 +170,9 @@ async def test_none_overtakes_one_that_another_thread_has_left_for_the_client(
 async def test_who_could_not_leave_a_request_holds_up_nobody(tmp_path: Path) -> None:
     async with _attached(tmp_path) as (client, _):
         watch = Call(["watch", "memory", "*", False], OPERATIONS["watch"])
-        assert not client.start_at_once(watch)
-        client.forget(watch)
+        _left(client, watch)
+        assert not client.start_at_once(_append())
+        client.forget(client.start, watch)
         assert client.start_at_once(_append())
 
 
@@ -187,13 +193,16 @@ async def test_none_overtakes_what_the_socket_did_not_take(tmp_path: Path) -> No
         assert client.start_at_once(_append())
 
 
-async def test_the_end_of_a_request_is_sent_behind_those_before_it(tmp_path: Path) -> None:
+async def test_the_end_of_a_request_keeps_its_place(tmp_path: Path) -> None:
     async with _attached(tmp_path) as (client, owner):
         call = _append("one")
         assert client.start_at_once(call)
+        client.leave(client.cancel, call)
+        second = _left(client, _append("two"))
         client.cancel(call)
-        assert client.start_at_once(_append("two"))
-        assert _texts(owner.requests()) == [(1, "one"), (0, 1), (2, "two")]
+        client.start(second)
+        assert client.start_at_once(_append("three"))
+        assert _texts(owner.requests()) == [(1, "one"), (0, 1), (2, "two"), (3, "three")]
 
 
 @pytest.mark.parametrize("is_followed", [False, True])

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Final, TypedDict, TypeVar
@@ -167,11 +167,7 @@ class Engine:
     def _begin(self, operation: Operation[T], request: list[Value]) -> Call:
         call = Call(request, OPERATIONS[operation.name])
         if not self.client.start_at_once(call):
-            try:
-                self._soon(self.client.start, call)
-            except BaseException:  # an interrupt too: others may go on
-                self.client.forget(call)
-                raise
+            self._hand_over(self.client.start, call)
         elif self.client.is_in_the_middle:
             self._soon(self.client.finish, call)
         return call
@@ -185,7 +181,7 @@ class Engine:
     def cancel(self, call: Call) -> None:
         """Stop waiting for an answer, or end what lasts."""
         with suppress(ClosedError):
-            self._soon(self.client.cancel, call)
+            self._hand_over(self.client.cancel, call)
 
     def ask(
         self,
@@ -226,6 +222,15 @@ class Engine:
                 self._readers[id(reader)] = reader
                 reader.index = replica.index
             return replica.glance(key)
+
+    def _hand_over(self, action: Callable[[Call], None], call: Call) -> None:
+        """Leave something for the client's task, before all that is asked for later."""
+        self.client.leave(action, call)
+        try:
+            self._soon(action, call)
+        except BaseException:  # an interrupt too: what is asked for later may go on
+            self.client.forget(action, call)
+            raise
 
     def _soon(self, action: Action, call: Call) -> None:
         if self.closed_because or self._token is None:

@@ -89,8 +89,9 @@ class FolderClient:
         self._folder = folder
         self._open_own = open_own
         self.id: Final = os.urandom(16)
-        self._to_start: set[Call] = set()  # by `start`: no later one goes before them
-        self._sender = NumberedSender(self._to_start)
+        # What other threads have left for this task: nothing goes before it.
+        self._left: set[tuple[Callable[[Call], None], Call]] = set()
+        self._sender = NumberedSender(self._left)
         self._reader = SharedReader(LOCAL_FRAME_BYTES_MAX)
         self._reads = threading.Lock()  # held by the thread that reads answers
         self._has_read = False  # since the client's task looked
@@ -144,7 +145,7 @@ class FolderClient:
 
     def start_at_once(self, call: Call) -> bool:
         """Send a request to the owner, from any thread, unless something is in the way; then it is
-        to be given to `start`. Return whether it is on its way."""
+        left for `start`. Return whether it is on its way."""
         if self._sender.is_open and not call.lasts:
             call.number, call.was_sent = self._sender.number + 1, True
             frame = framed(encode_request(call.number, self._received(), call.request))
@@ -152,8 +153,15 @@ class FolderClient:
             if is_short and self._sender.send(call.number, frame, self._calls, call):
                 return True
             call.was_sent = False
-        self._to_start.add(call)
         return False
+
+    def leave(self, action: Callable[[Call], None], call: Call) -> None:
+        """Let nothing go before `action(call)`, which is left for the client's task."""
+        self._left.add((action, call))
+
+    def forget(self, action: Callable[[Call], None], call: Call) -> None:
+        """What was to be left is not."""
+        self._left.discard((action, call))
 
     @property
     def is_in_the_middle(self) -> bool:
@@ -211,16 +219,12 @@ class FolderClient:
             return
         call.number = self._sender.count(self._lasting if call.lasts else self._calls, call)
         self._advance(call)
-        self._to_start.discard(call)
+        self._left.discard((self.start, call))
 
     def finish(self, _: Call) -> None:
         """Send the rest of what was sent in part."""
         if self._line is not None:
             self._line.put()
-
-    def forget(self, call: Call) -> None:
-        """A request that was to be given to `start` is not."""
-        self._to_start.discard(call)
 
     def cancel(self, call: Call) -> None:
         """Stop waiting for an answer, or end what is held. A change may be made all the same."""
@@ -232,6 +236,7 @@ class FolderClient:
             self._session.drop(call.number)
         elif self._line is not None and call.was_sent:
             self._line.put(encode_request(0, 0, ["cancel", call.number]))
+        self._left.discard((self.cancel, call))
 
     def _advance(self, call: Call) -> None:
         """Carry a request out here, or send it to the owner; without either, it waits."""
