@@ -13,7 +13,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.control.frames import Value, decode_request, encode_answer, encode_request
+from phextsync.control.frames import SENT_AWAY, Value, decode_request, encode_answer, encode_request
 from phextsync.control.operations import OPERATIONS
 from phextsync.control.sockets import SOCKET_NAME, connect_at_once
 from phextsync.errors import ClosedError
@@ -61,7 +61,13 @@ class Owner:
         return found
 
     def answer(self, number: int) -> None:
-        frame = encode_answer(number, None)
+        self._send(encode_answer(number, None))
+
+    def send_away(self) -> None:
+        self._send(encode_answer(*SENT_AWAY))
+        self.close()
+
+    def _send(self, frame: bytes) -> None:
         self._end.sendall(len(frame).to_bytes(4) + frame)
 
     def close(self) -> None:
@@ -339,6 +345,25 @@ async def test_an_owner_that_ends_is_noticed_by_a_thread_that_reads(
         client.read_answer(call, None)
         assert not call.is_answered
         assert client.must_read
+
+
+async def test_the_last_word_of_an_owner_counts_though_a_thread_meets_the_end_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(folder_client, "is_locked", lambda _: True)
+    async with _attached(tmp_path) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()
+        await _put_aside(client, owner, monkeypatch)
+        call = _append()
+        assert client.start_at_once(call)
+        owner.send_away()
+        client.read_answer(call, None)  # which leaves the last word
+        assert client.must_read
+        client._reader.receive()
+        client.cancel(call)
+        mock_clock.jump(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not client.start_at_once(_append())  # it stays away until it has something to ask
 
 
 async def test_a_thread_reads_nothing_while_others_wait_too(tmp_path: Path) -> None:

@@ -434,6 +434,7 @@ class FolderClient:
             self._hand_over()
             while self._has_read and not self._reader.has_ended:
                 await self._stay_aside()
+        self._hand_over()  # what a thread left that met the end
 
     def _hand_over(self) -> None:
         while (frame := self._reader.first()) is not None:
