@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -31,6 +31,7 @@ from phextsync.handles.engine import Engine
 from phextsync.index import EVERYTHING
 from sims.processes import PATIENCE_S, make_folder
 from tests.engines import OPTIONS, opened
+from tests.polling import until_now
 
 pytestmark = pytest.mark.real
 
@@ -114,19 +115,15 @@ def test_two_do_not_wait_for_the_next_change_in_one_thread(handle: Handle) -> No
     with handle.phext().changes() as changes:
         told: SimpleQueue[object] = SimpleQueue()
 
-        def interrupt(*_: object) -> None:
+        def interrupt() -> None:
             try:
                 told.put(next(changes, "the end"))
             except PhextsyncError as error:
                 told.put(error)
             handle.phext()[_A] = "text"
 
-        before = signal.signal(signal.SIGUSR1, interrupt)
-        try:
-            _in_wait("_take", lambda: signal.pthread_kill(_MAIN, signal.SIGUSR1))
+        with _interrupted("_take", interrupt):
             assert str(next(changes).coordinates[0]) == _A
-        finally:
-            signal.signal(signal.SIGUSR1, before)
         assert "expected one wait for the next change at a time" in str(told.get())
 
 
@@ -135,36 +132,47 @@ def test_two_do_not_wait_for_the_next_change_in_one_thread(handle: Handle) -> No
 _MAIN = threading.main_thread().ident or 0
 
 
-def _in_wait(name: str, do: Callable[[], object]) -> None:
-    """Let another thread do something as soon as the main thread waits in a function."""
+@contextmanager
+def _interrupted(name: str, act: Callable[[], object]) -> Iterator[None]:
+    """Let the main thread do something once, by a signal, while it waits in a function."""
+    has_acted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if not has_acted.is_set():
+            has_acted.set()
+            act()
 
     def watch() -> None:
         names: list[str] = []
         while not {name, "result"} <= set(names):
-            frame = sys._current_frames()[_MAIN]
+            frame = sys._current_frames().get(_MAIN)
             names = []
             while frame is not None:
                 names.append(frame.f_code.co_name)
-                frame = frame.f_back  # type: ignore[assignment]
-        do()
+                frame = frame.f_back
+        while not has_acted.is_set():  # one that comes just before the wait begins wakes nobody
+            signal.pthread_kill(_MAIN, signal.SIGUSR1)
+            has_acted.wait(0.01)
 
-    threading.Thread(target=watch, daemon=True).start()
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        watcher.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_signal_handler_may_do_with_its_handle_what_all_may(handle: Handle) -> None:
     handle.phext()[_A] = "text"
 
-    def interrupt(*_: object) -> None:
+    def interrupt() -> None:
         _use(handle, "x")
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    try:
-        _in_wait("synced", lambda: signal.pthread_kill(_MAIN, signal.SIGUSR1))
-        with pytest.raises(KeyboardInterrupt):
-            handle.synced(peers=1)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with _interrupted("synced", interrupt), pytest.raises(KeyboardInterrupt):
+        handle.synced(peers=1)
     assert handle.phext()[_B] == "x."
 
 
@@ -186,30 +194,24 @@ def test_a_finalizer_may_do_with_its_handle_what_all_may(handle: Handle) -> None
 def test_an_interrupt_ends_any_wait_and_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
 
-    def interrupt(*_: object) -> None:
+    def interrupt() -> None:
         raise KeyboardInterrupt
 
     with opened(folder) as (_, owner), opened(folder) as (attached, other):
         owner.phext()[_A] = "text"
-        before = signal.signal(signal.SIGUSR1, interrupt)
         changes = other.phext().changes()
         waits: list[tuple[str, Callable[[], object]]] = [
             ("synced", lambda: other.synced(peers=1)),
             ("_take", lambda: next(changes)),
             ("ask", lambda: other.ask("synced", "memory", "*", 1, None)),
         ]
-        try:
-            for name, wait in waits:
-                _in_wait(name, lambda: signal.pthread_kill(_MAIN, signal.SIGUSR1))
-                with pytest.raises(KeyboardInterrupt):
-                    wait()
-        finally:
-            signal.signal(signal.SIGUSR1, before)
+        for name, wait in waits:
+            with _interrupted(name, interrupt), pytest.raises(KeyboardInterrupt):
+                wait()
         other.phext()[_A] = "more"
         assert str(next(changes).coordinates[0]) == _A  # the interrupt lost none
         changes.close()
-        other.durable()
-        assert attached.client.statistics() == (0, 0)
+        until_now(lambda: attached.client.statistics() == (0, 0))
 
 
 # -- children of a fork ----------------------------------------------------------------------
@@ -319,9 +321,8 @@ def test_a_task_that_is_cancelled_anywhere_leaves_nothing_behind(
                     found()
             await handle.phext().append(_B, "once")
             assert await handle.phext().get(_B) == "once"
-            await handle.durable()
-            counted = (engine if is_owner else other).client.statistics()
-            assert counted == (0, 0)
+            client = (engine if is_owner else other).client
+            await asyncio.to_thread(until_now, lambda: client.statistics() == (0, 0))
 
     asyncio.run(asyncio.wait_for(use(), 4 * PATIENCE_S))
 
