@@ -212,7 +212,8 @@ class FrameQueue:
     def put(self, *frames: bytes) -> None:
         """Send frames, now or later. A link that is broken is for `run` to tell."""
         size = sum(map(len, frames))
-        if not self._frames and size <= _SEND_BYTES and self._channel.may_send_nowait:
+        is_next = not self.waiting_bytes  # `run` rests between the pieces of what it sends
+        if is_next and size <= _SEND_BYTES and self._channel.may_send_nowait:
             try:
                 is_sent = self._channel.send_nowait(frames)
             except LinkError:

@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from phextsync import framing
 from phextsync.errors import LinkError
 from phextsync.framing import FrameChannel, FrameQueue
 from phextsync.sockets import SocketStream
@@ -45,6 +46,29 @@ async def test_frames_arrive_in_order_whether_they_went_at_once_or_not() -> None
         assert [await receiver.receive() for _ in frames] == frames
         await trio.testing.wait_all_tasks_blocked()
         assert queue.waiting_bytes == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_none_overtakes_those_that_are_sent_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(framing, "_SEND_BYTES", 100)
+    async with _channels() as (sender, receiver), trio.open_nursery() as nursery:
+        queue = FrameQueue(sender)
+        queue.put(first := bytes(1 << 20))  # it waits, and others wait behind it
+        frames = [bytes([i]) * 96 for i in range(5)]
+        queue.put(*frames)
+        nursery.start_soon(queue.run)
+        await trio.testing.wait_all_tasks_blocked()
+
+        async def put_between() -> None:
+            while not sender.may_send_nowait:
+                await trio.lowlevel.checkpoint()
+            assert queue.waiting_bytes > 0
+            queue.put(b"late")
+
+        nursery.start_soon(put_between)
+        assert [await receiver.receive() for _ in range(7)] == [first, *frames, b"late"]
         nursery.cancel_scope.cancel()
 
 
