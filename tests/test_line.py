@@ -1,11 +1,18 @@
 """Threads that send requests and read answers themselves: whole, in order, once."""
 
+import dis
+import gc
 import random
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -21,10 +28,14 @@ from phextsync.handles import folder_client
 from phextsync.handles.call import Call
 from phextsync.handles.engine import Engine
 from phextsync.handles.folder_client import FolderClient
+from phextsync.handles.inbox import Action
 from phextsync.index import NumberedSender, SharedReader
 from phextsync.systems.arriving import has_arrived
 from sims.processes import PATIENCE_S, make_folder
 from tests.engines import opened
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 _A = "1.1.1/1.1.1/1.1.1"
 _FEW = 4608  # bytes that a socket takes
@@ -570,6 +581,171 @@ def test_calls_of_all_kinds_are_answered_though_the_client_stays_aside(
         assert phext[_A].count("x") == 901
 
 
+# -- what comes between ---------------------------------------------------------------------------
+
+
+def _interrupted(step: int, functions: set[CodeType], call: Callable[[], object]) -> bool:
+    """Call something, with a KeyboardInterrupt at one of the places in these functions where Python
+    looks for signals; say whether there are so many."""
+    left = step
+    last: dict[FrameType, str] = {}
+    names = {
+        code: {each.offset: each.opname for each in dis.get_instructions(code)}
+        for code in functions
+    }
+
+    def trace(frame: FrameType, event: str, _: object) -> "TraceFunction | None":
+        nonlocal left
+        if frame.f_code not in functions:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            if last.get(frame, "").startswith(("CALL", "JUMP_BACKWARD", "RESUME")):
+                left -= 1
+                if left == -1:
+                    raise KeyboardInterrupt
+            last[frame] = names[frame.f_code][frame.f_lasti]
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return left < 0
+
+
+async def test_an_interrupt_of_the_thread_that_reads_takes_no_answer_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions = {
+        each.__code__
+        for each in (FolderClient.read_answer, FolderClient._give_answers, Call.complete)
+    }
+    async with _attached(tmp_path) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()
+        step, comes = 0, True
+        while comes:
+            call, other, after = _append(), _append(), _append()
+
+            def meanwhile(descriptor: int, wait_s: float, other: Call = other) -> bool:
+                if not other.number:
+                    assert client.start_at_once(other)
+                    owner.answer(other.number)
+                    owner.answer(other.number - 1)
+                return has_arrived(descriptor, wait_s)
+
+            monkeypatch.setattr(folder_client, "has_arrived", meanwhile)
+            assert client.start_at_once(call)
+            comes = _interrupted(step, functions, partial(client.read_answer, call, None))
+            if client.must_read:
+                client.read(call)
+            if not call.is_answered:
+                client.cancel(call)
+            if other.number:
+                with trio.fail_after(PATIENCE_S):
+                    await trio.testing.wait_all_tasks_blocked()
+                assert other.result(0) is None, step
+            assert client.start_at_once(after)
+            owner.answer(after.number)
+            client.read_answer(after, None)
+            assert after.is_answered, f"no thread reads any more after {step}"
+            owner.requests()
+            step += 1
+
+
+def test_an_answer_that_is_given_again_changes_nothing() -> None:
+    call = _append()
+    call.complete("first")
+    for _ in range(2):
+        call._is_answered = False  # as where two threads give it at once
+        call.complete("first")
+        assert call.result(0) == "first"
+    call.complete("late")
+    assert call.result(0) == "first"
+
+
+async def test_a_request_whose_interrupt_came_late_goes_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(tmp_path, {}, may_own=False)
+    left = list[tuple[Action, Call]]()
+
+    def put(action: Action, call: Call) -> bool:
+        left.append((action, call))
+        if len(left) == 1:
+            raise KeyboardInterrupt  # the request is left all the same
+        return True
+
+    async with _attached(tmp_path) as (client, owner):
+        engine.client, engine._token = client, trio.lowlevel.current_trio_token()
+        monkeypatch.setattr(engine._inbox, "put", put)
+        client.leave(client.start, held := _append("held"))
+        with pytest.raises(KeyboardInterrupt):
+            engine.begin(OPERATIONS["append"], "memory", _A, "first")
+        client.forget(client.start, held)
+        engine.begin(OPERATIONS["append"], "memory", _A, "second")
+        for action, call in left:
+            action(call)
+        assert _texts(owner.requests()) == [(1, "first"), (2, "second")]
+        assert client.start_at_once(_append())
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="no finalizer comes in between there")
+async def test_what_a_finalizer_asks_does_not_disturb_another_request(tmp_path: Path) -> None:
+    left = 400
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            nonlocal left
+            if left:
+                left -= 1
+                client.start_at_once(_append())
+                Garbage()
+
+    async with _attached(tmp_path) as (client, owner):
+        for _ in range(50):
+            client._sender.count(client._calls, _append())
+        before = gc.get_threshold()
+        Garbage()
+        gc.set_threshold(1)
+        try:
+            client._received()
+        finally:
+            gc.set_threshold(*before)
+            left = 0
+        assert owner.requests()
+        client._calls.clear()
+
+
+async def test_a_thread_that_meets_nonsense_lets_the_client_end_the_connection(
+    tmp_path: Path,
+) -> None:
+    client = FolderClient(tmp_path, lambda: pytest.fail("it may not own the folder"))
+    with _listening(tmp_path) as listening:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(client.run)
+            end = listening.accept()[0]
+            await trio.testing.wait_all_tasks_blocked()
+            call = _append()
+            assert client.start_at_once(call)
+            end.sendall(b"\xff\xff\xff\xff")
+            client.read_answer(call, None)
+            assert client.must_read
+            client.read(call)
+            with trio.fail_after(PATIENCE_S):
+                second = await trio.to_thread.run_sync(listening.accept, abandon_on_cancel=True)
+            second[0].close()
+            end.close()
+            nursery.cancel_scope.cancel()
+
+
 # -- the steps that nothing comes between --------------------------------------------------------
 
 
@@ -603,6 +779,24 @@ def test_what_cannot_be_sent_is_neither_counted_nor_noted() -> None:
         sender.open(ours.fileno())
         assert not sender.send(1, b"to nobody", noted, "")
         assert (sender.number, noted) == (0, {})
+
+
+def test_a_thread_with_a_small_stack_may_read() -> None:
+    program = """
+import socket, threading
+from phextsync.index import SharedReader
+
+ours, theirs = socket.socketpair()
+reader = SharedReader(100)
+reader.open(ours.fileno())
+theirs.send(bytes([0, 0, 0, 1, 7]))
+threading.stack_size(64 << 10)
+thread = threading.Thread(target=reader.receive)
+thread.start()
+thread.join()
+assert reader.first() == bytes([7])
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)
 
 
 def test_of_a_frame_that_goes_in_part_the_rest_is_left_and_no_other_goes() -> None:

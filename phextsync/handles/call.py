@@ -31,15 +31,16 @@ class Call:
         return self._is_answered
 
     def complete(self, answer: Answer) -> None:
-        """Give the answer to all who wait for it. Only the first counts."""
+        """Give the answer to all who wait for it. Only the first counts; an interrupt in the middle
+        leaves it to be given again."""
         if not self._is_answered:
             self._answer, self._is_answered = answer, True
-            self._pending.release()
-            if self._told is not None:
-                self._told()
+        _release(self._pending)
+        if self._told is not None:
+            self._told()
 
     def tell(self, told: Callable[[], object]) -> None:
-        """Call `told` when the answer has come, in any thread, once or twice."""
+        """Call `told` when the answer has come, in any thread, once or more often."""
         self._told = told
         if self._is_answered:
             told()
@@ -49,7 +50,15 @@ class Call:
         longer."""
         if not self._pending.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s)):
             raise TimeoutError
-        self._pending.release()
+        _release(self._pending)
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
+
+
+def _release(lock: threading.Lock) -> None:
+    """Release a lock that another thread may have released meanwhile."""
+    try:  # noqa: SIM105 - `suppress` is dearer
+        lock.release()
+    except RuntimeError:
+        pass

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, TypedDict, TypeVar
 
@@ -225,11 +226,15 @@ class Engine:
 
     def _hand_over(self, action: Callable[[Call], None], call: Call) -> None:
         """Leave something for the client's task, before all that is asked for later."""
-        self.client.leave(action, call)
         try:
+            self.client.leave(action, call)
             self._soon(action, call)
-        except BaseException:  # an interrupt too: what is asked for later may go on
+        except ClosedError:
             self.client.forget(action, call)
+            raise
+        except BaseException:  # an interrupt: it may be left, and then nothing goes before it
+            with suppress(ClosedError):
+                self._soon(partial(self.client.forget, action), call)
             raise
 
     def _soon(self, action: Action, call: Call) -> None:

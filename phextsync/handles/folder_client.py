@@ -93,7 +93,7 @@ class FolderClient:
         self._left: set[tuple[Callable[[Call], None], Call]] = set()
         self._sender = NumberedSender(self._left)
         self._reader = SharedReader(LOCAL_FRAME_BYTES_MAX)
-        self._reads = threading.Lock()  # held by the thread that reads answers
+        self._reads = threading.RLock()  # held by the thread that reads answers
         self._has_read = False  # since the client's task looked
         self._is_aside = False  # the client's task, which does not read
         self._is_to_read = Flag()
@@ -171,19 +171,32 @@ class FolderClient:
     def read_answer(self, call: Call, wait_s: float | None) -> None:
         """Read what comes in the thread that waits for an answer, until it is there; for a short
         time, and unless others wait too. Then `must_read` says whether the task has to."""
-        reader = self._reader
-        if len(self._calls) > 1 or not (reader.is_open and self._reads.acquire(blocking=False)):
+        if len(self._calls) > 1 or not self._reader.is_open:
             return
-        try:
-            until = time.monotonic() + min(_READ_S, _READ_S if wait_s is None else wait_s)
-            self._has_read = True
-            while self._give_answers() and not (call.is_answered or reader.has_ended):
-                descriptor, left_s = reader.descriptor, until - time.monotonic()
-                if descriptor < 0 or left_s <= 0 or not has_arrived(descriptor, left_s):
-                    return
-                reader.receive()
+        try:  # an interrupt may come as soon as the lock is held
+            if self._reads.acquire(blocking=False):
+                self._read_until_answered(call, _READ_S if wait_s is None else wait_s)
         finally:
-            self._reads.release()
+            try:  # noqa: SIM105 - `suppress` begins with a call, after which one may come
+                self._reads.release()
+            except RuntimeError:
+                pass  # another thread has it
+
+    def _read_until_answered(self, call: Call, wait_s: float) -> None:
+        reader, until = self._reader, time.monotonic() + min(_READ_S, wait_s)
+        self._has_read = True
+        while self._give_answers() and not (call.is_answered or reader.has_ended):
+            descriptor, left_s = reader.descriptor, until - time.monotonic()
+            if descriptor < 0 or left_s <= 0 or not has_arrived(descriptor, left_s):
+                return
+            reader.receive()
+
+    def _is_read(self) -> bool:
+        """Whether a thread reads. Not for one that may."""
+        if not self._reads.acquire(blocking=False):
+            return True
+        self._reads.release()
+        return False
 
     def _give_answers(self) -> bool:
         """Give the answers that are here, in any thread, up to one that is for the client's task;
@@ -195,22 +208,26 @@ class FolderClient:
                 return False
             if number == SENT_AWAY[0] or number in self._lasting:
                 return False
-            call = self._calls.pop(number, None)
+            call = self._calls.get(number)
             if call is not None:
-                call.complete(answer)
+                call.complete(answer)  # first: after an interrupt the task gives it again
+            self._calls.pop(number, None)
             self._reader.done(frame)
         return True
 
     @property
     def must_read(self) -> bool:
         """Whether there is something for the client's task, of which it does not know: `read`."""
-        is_owed = self._is_aside and (bool(self._calls) or self._reader.has_ended)
-        return is_owed or self._reader.first() is not None
+        if (self._is_aside and self._calls) or self._reader.first() is not None:
+            return True
+        return self._reader.has_ended and self._reader.is_open
 
     def read(self, _: Call) -> None:
-        """Give the answers that are here, and read on in the client's task."""
+        """Give the answers that are here, read on in the client's task, or end there."""
         self._hand_over()
         self._is_to_read.set()
+        if self._reader.has_ended and self._line is not None:
+            self._line.end()
 
     def start(self, call: Call) -> None:
         """Take up a request; its future has the answer later."""
@@ -253,8 +270,8 @@ class FolderClient:
     def _received(self) -> int:
         """Return a number up to which every change has its answer. From any thread."""
         last = self._sender.number
-        unanswered = [*self._calls.items()]  # in one step: other threads add to them
-        return next((number for number, call in unanswered if call.changes), last + 1) - 1
+        unanswered = [*self._calls.values()]  # in one step, in which no finalizer runs either
+        return next((call.number for call in unanswered if call.changes), last + 1) - 1
 
     def _perform(self, session: Session, call: Call) -> None:
         assert self._nursery is not None
@@ -420,10 +437,10 @@ class FolderClient:
 
     def _give_up_changes(self) -> None:
         """Ask for no change again that was asked for: the receipts ended with its owner."""
-        for number, call in [*self._calls.items()]:
+        for call in [*self._calls.values()]:
             if call.was_sent and call.changes:
                 text = f"{call.request[0]!r} may be carried out: its answer was lost with the node"
-                self._answered(number, AnswerLostError(text))
+                self._answered(call.number, AnswerLostError(text))
 
     async def _receive(self, line: Line) -> None:
         """Read until the owner ends the connection."""
@@ -448,7 +465,7 @@ class FolderClient:
         self._has_read = False
         self._is_to_read.lower()
         self._is_aside = True  # first: who asks for something after this looks at it
-        if not self._calls or self._reads.locked():
+        if not self._calls or self._is_read():
             with trio.move_on_after(_ASIDE_S):
                 await self._is_to_read.wait()
                 self._has_read = False

@@ -5,6 +5,7 @@ takes in the answer if it comes soon (`SharedReader`): no other thread has to be
 Everything else goes by the queue, and is taken in, in the client's task.
 """
 
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -68,6 +69,11 @@ class Line:
                 self._reader.feed(await self._stream.receive_some())
             except trio.BrokenResourceError:
                 self._reader.feed(b"")
+
+    def end(self) -> None:
+        """Wait for nothing more: another thread has taken in the last that is wanted."""
+        with suppress(OSError):  # the other end is gone
+            self._stream.socket.shutdown(trio.socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Let no thread send any more, nor take anything in."""

@@ -47,6 +47,8 @@ cdef enum:
     RECEIVE_BYTES = 65536
     HEADER = 4
 
+cdef char arrived[RECEIVE_BYTES]  # of one step: stacks of threads may be small
+
 
 @cython.final
 cdef class NumberedSender:
@@ -141,12 +143,11 @@ cdef class SharedReader:
 
     def receive(self):
         """Take in what has arrived, without waiting for it. `has_ended` when no more will."""
-        cdef char data[RECEIVE_BYTES]
         cdef Py_ssize_t received
         if self.descriptor >= 0:
-            received = receive_now(self.descriptor, data, RECEIVE_BYTES)
+            received = receive_now(self.descriptor, arrived, RECEIVE_BYTES)
             if received >= 0:
-                self.feed(data[:received])
+                self.feed(PyBytes_FromStringAndSize(arrived, received))
 
     def feed(self, bytes data not None):
         """Take in what has arrived; nothing is the end."""
