@@ -29,6 +29,7 @@ from phextsync import (
 from phextsync.handles.awaiting import answer
 from phextsync.handles.engine import Engine
 from phextsync.index import EVERYTHING
+from phextsync.replica.replica import Replica
 from sims.processes import PATIENCE_S, make_folder
 from tests.engines import OPTIONS, opened
 from tests.polling import until_now
@@ -386,3 +387,22 @@ async def test_a_wait_at_a_node_that_is_cancelled_anywhere_leaves_it_whole(
             assert memory[_A] == "text, once"
             assert [str(hit.coordinate) for hit in await node.search("once")] == [_A]
             assert not memory.statistics().tracked
+
+
+def test_a_signal_handler_or_a_finalizer_reads_in_the_middle_of_a_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(make_folder(tmp_path)) as (engine, handle):
+        handle.phext()[_A] = "text"
+        replica, found = engine.client.replica, list[str]()
+
+        def interrupted(phext: str) -> Replica | None:
+            monkeypatch.setattr(engine.client, "replica", replica)
+            found.append(handle.phext()[_A])
+            return replica(phext)
+
+        monkeypatch.setattr(engine.client, "replica", interrupted)
+        thread = threading.Thread(target=lambda: found.append(handle.phext()[_A]), daemon=True)
+        thread.start()
+        thread.join(PATIENCE_S)
+        assert found == ["text"] * 2

@@ -106,7 +106,7 @@ class FolderClient:
         self._has_calls = Flag()  # since it was sent away
         self._nursery: trio.Nursery | None = None
         self._end: str | None = None  # why nothing is answered any more
-        self.reading = threading.Lock()
+        self.reading = threading.RLock()  # a handler or a finalizer may read meanwhile
         self.on_leave: Callable[[], None] = lambda: None
 
     @property
@@ -136,7 +136,7 @@ class FolderClient:
 
     def abandon(self) -> None:
         """Forget the node: this is the child of a fork, and the node runs in its parent."""
-        self.reading = threading.Lock()  # a thread that does not exist here may hold the other
+        self.reading = threading.RLock()  # a thread that does not exist here may hold the other
         self._session = None
         self._sender.close()
         self._reader.close()
