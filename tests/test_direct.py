@@ -557,6 +557,39 @@ def test_an_interrupt_before_a_change_keeps_nothing_from_being_told(
             assert list(map(str, change.coordinates)) == [_B]
 
 
+@pytest.mark.real
+def test_an_interrupt_of_a_read_harms_no_change_after_it(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phext, leave, main = handle.phext(), pycrdt.Transaction.__exit__, get_ident()
+    interrupts = list[int]()
+
+    def interrupted(transaction: pycrdt.Transaction, *error: Any) -> None:
+        if get_ident() in interrupts:
+            raise KeyboardInterrupt  # as at the beginning of any function
+        leave(transaction, *error)
+
+    monkeypatch.setattr(pycrdt.Transaction, "__exit__", interrupted)
+
+    def is_interrupted() -> bool:
+        """Read what has to be read again after a change; the node's thread may do it."""
+        phext.append(_A, ".")
+        interrupts.append(main)
+        try:
+            phext.get(_A)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            interrupts.clear()
+        return False
+
+    while not is_interrupted():
+        pass
+    phext.edit(_A, "after")
+    assert phext[_A] == "after"
+    handle.durable()
+
+
 def _make_line(phext: Phext, name: str, before: str, line: str) -> None:
     match name:
         case "append":

@@ -61,7 +61,7 @@ class Direct:
         self._turn = Turn(self._catch_up, inbox.ring)
         self.given = self._turn.given
         self._desk: Desk | None = None  # whose loop has to catch up
-        self._begun: tuple[_Scroll, Mark] | None = None  # a change
+        self._begun: tuple[_Scroll, Mark] | None = None  # what may break off
         self._untold: deque[tuple[Context, Callable[[], None]]] = deque()
 
     def begin(self) -> None:
@@ -94,7 +94,7 @@ class Direct:
         scroll = self._found(request)
         if scroll is None or not scroll.mending.is_open(scroll.coordinate):
             return None
-        return (self._carried_out(scroll, request),)
+        return self._begin(scroll, request)
 
     def _change(self, request: list[Value]) -> tuple[Value] | None:
         scroll = self._found(request)
@@ -107,6 +107,11 @@ class Direct:
         self._turn.wake_loop()
         self._desk = scroll.desk  # before what it is to put right, though it breaks off here
         scroll.desk.replicas.listeners.tell_later(self._tell_later)
+        return self._begin(scroll, request)
+
+    def _begin(self, scroll: _Scroll, request: list[Value]) -> tuple[Value]:
+        """Carry out what may break off, a read too: it may leave a document in the middle of a
+        transaction, in which later changes are lost."""
         self._begun = scroll, scroll.mending.mark(scroll.coordinate)
         try:
             answer = self._carried_out(scroll, request)
@@ -144,14 +149,14 @@ class Direct:
     def _catch_up(self) -> None:
         """The loop has its turn again: mend what broke off, and tell what is to be told. What those
         change who are told comes behind."""
-        desk, self._desk = self._desk, None
-        if desk is None:
-            return
         if self._begun is not None:
             scroll, mark = self._begun
             self._begun = None
-            with desk.boundary.around("mending a change that was interrupted"):
+            with scroll.desk.boundary.around("mending what was interrupted"):
                 scroll.mending.mend(scroll.coordinate, mark)
+        desk, self._desk = self._desk, None
+        if desk is None:
+            return
         while self._untold:
             context, call = self._untold.popleft()
             try:

@@ -1,4 +1,4 @@
-"""Mending: changes of an open scroll that may break off anywhere, as by an interrupt."""
+"""Mending: what is done to an open scroll may break off anywhere, as by an interrupt."""
 
 from typing import NamedTuple
 
@@ -41,15 +41,15 @@ class Mending:
         self._pending = pending
 
     def is_open(self, coordinate: Coordinate) -> bool:
-        """Whether a scroll has a document, so that to read it opens none."""
-        return self._documents.get(coordinate) is not None
+        """Whether a scroll has a document, so that to read it opens none, and no history, which a
+        document that is thrown away would take along."""
+        return self._documents.get(coordinate) is not None and coordinate not in self._tracked
 
     def is_at_hand(self, coordinate: Coordinate, label: str) -> bool:
         """Whether a change by a writer of that label touches nothing but a document that is open
         and what waits for the next batch."""
         return (
             self.is_open(coordinate)
-            and coordinate not in self._tracked
             and self._client.is_signed(current_stamp(self._phext, label))
             and not self._publisher.is_involved
         )
@@ -60,13 +60,14 @@ class Mending:
         return Mark(unsettled, 0 if unsettled is None else len(unsettled.log))
 
     def mend(self, coordinate: Coordinate, mark: Mark) -> None:
-        """A change has broken off: throw the document away, in which half of it may be. If it got
-        as far as the log it is made, and told, perhaps once more."""
+        """A change or a read has broken off: throw the document away, in which half of it may be.
+        If a change got as far as the log it is made, and told, perhaps once more."""
         self._documents.forget(coordinate)
         unsettled = self._pending.waiting(coordinate)
         if unsettled is not None and unsettled is not mark.unsettled and not unsettled.log:
             self._pending.drop(coordinate)
         elif unsettled is not None:
-            known = mark.updates if unsettled is mark.unsettled else 0
-            self._writes.tell_again(coordinate, unsettled.log[known:])
-        self._publisher.publish((coordinate,), None)
+            made = unsettled.log[mark.updates if unsettled is mark.unsettled else 0 :]
+            self._writes.tell_again(coordinate, made)
+            if made:
+                self._publisher.publish((coordinate,), None)
