@@ -113,6 +113,15 @@ async def test_a_thread_has_a_turn_while_the_loop_waits_and_never_else(turn: Tur
     assert Outcome(lambda: turn.take(str, 1)).result() is None
 
 
+async def test_nothing_may_wait_in_the_loops_thread_even_as_it_gives_its_turn(turn: Turn) -> None:
+    assert turn.is_mine
+    with turn.given():  # a finalizer may come in between
+        assert turn.is_mine
+        assert Outcome(lambda: turn.is_mine).result() is False
+    turn.end()
+    assert not turn.is_mine
+
+
 async def test_a_thread_does_not_keep_a_turn_that_the_loop_wants(turn: Turn) -> None:
     token, is_over = trio.lowlevel.current_trio_token(), trio.Event()
     order: list[str] = []

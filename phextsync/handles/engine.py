@@ -112,9 +112,9 @@ class Engine:
         finally:
             self._has_begun.set()
             self._leave()
-            self._direct.end()
             self.closed_because = reason
             self._inbox.close()
+            self._direct.end()
             self._started.complete(ClosedError(reason))
             _engines.discard(self)
 

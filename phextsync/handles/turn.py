@@ -55,7 +55,7 @@ class Turn(trio.abc.Instrument):
 
     def end(self) -> None:
         """The loop has ended, or is that of another process. The turn is not to be had again."""
-        self._holder = 0
+        self._holder = self._loop = 0
 
     def before_io_wait(self, timeout: float) -> None:
         """The loop gives its turn to others."""
@@ -85,8 +85,9 @@ class Turn(trio.abc.Instrument):
 
     @property
     def is_mine(self) -> bool:
-        """Whether this thread is in the middle of its turn: signal handlers and finalizers ask."""
-        return self._holder == get_ident()
+        """Whether this thread is in the middle of its turn, or the loop's, which nobody else can
+        run: signal handlers and finalizers ask."""
+        return get_ident() in (self._holder, self._loop)
 
     def wake_loop(self) -> None:
         """Let the loop take its turn back as soon as this thread's has ended."""
