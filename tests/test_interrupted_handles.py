@@ -192,6 +192,23 @@ def test_a_finalizer_may_do_with_its_handle_what_all_may(handle: Handle) -> None
     assert handle.phext()[_B] == "x."
 
 
+def test_a_handle_that_can_have_no_thread_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    engine = Engine(make_folder(tmp_path), OPTIONS)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="new thread"):
+            engine.start()
+    stops = threading.Thread(target=engine.stop, daemon=True)
+    stops.start()
+    stops.join(PATIENCE_S)
+    assert not stops.is_alive()
+
+
 def test_an_interrupt_ends_any_wait_and_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
 

@@ -78,9 +78,14 @@ class Engine:
         return open_node(self.folder, **options)
 
     def start(self) -> Call:
-        """Begin; the call is answered when the folder is owned or attached to."""
+        """Begin; the call is answered when the folder is owned or attached to. RuntimeError when
+        there can be no more threads."""
         _engines.add(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            _engines.discard(self)
+            raise
         return self._started
 
     def stop(self) -> None:
