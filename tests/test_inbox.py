@@ -1,15 +1,18 @@
 """What threads leave for a task is done there, in order, up to the end and not after it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from threading import Barrier, Thread
 
 import pytest
-import trio
+import trio.testing
 
 from phextsync.handles.call import Call
 from phextsync.handles.inbox import Inbox
 
 _THREADS, _CALLS = 4, 300
+_CALLS_OF_ONE = 5
 _FOREVER_S = 3600.0  # longer than a test may take
 _IN_TWO_TURNS = 35
 
@@ -132,3 +135,32 @@ async def test_nobody_is_waited_for_after_a_lone_call_or_one_without_an_answer(
             await is_done.wait()
         nursery.cancel_scope.cancel()
     inbox.close()
+
+
+async def test_what_was_taken_is_still_to_be_done_until_it_is() -> None:
+    inbox, seen = Inbox(linger_s=_FOREVER_S, clock=lambda: 0), list[tuple[bool, int]]()
+    done, are_all_done = list[Call](), trio.Event()
+
+    def do(call: Call) -> None:
+        call.complete(None)
+        done.append(call)
+        if len(done) == _CALLS_OF_ONE:
+            inbox.put(Turns().note_only, Call([]))  # which ends the waiting
+            are_all_done.set()
+
+    @contextmanager
+    def meanwhile() -> Iterator[None]:
+        inbox.put(do, Call([]))
+        yield  # in which it is taken
+        seen.append((inbox.is_empty, len(done)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.run, meanwhile)
+        inbox.put(do, Call([]))
+        await trio.testing.wait_all_tasks_blocked()
+        assert inbox.is_empty
+        inbox.put(do, Call([]))
+        await are_all_done.wait()
+        nursery.cancel_scope.cancel()
+    inbox.close()
+    assert seen == [(False, number) for number in range(2, _CALLS_OF_ONE)]

@@ -35,6 +35,7 @@ class Inbox:
         self._clock = clock
         self._left: Final[SimpleQueue[tuple[Action, Call]]] = SimpleQueue()
         self._is_lingering = False  # the bell need not ring
+        self._has_news = False  # since the loop began to do what is left
         self._is_closed = False
         self._lock: Final = threading.RLock()  # a signal or a finalizer may come in between
         self._bell: Final = Bell()
@@ -44,15 +45,18 @@ class Inbox:
         with self._lock:
             if self._is_closed:
                 return False
+            self._has_news = True
             self._left.put((action, call))
+            self._has_news = True  # the loop may have done what was left in between
             if not self._is_lingering:
                 self._bell.ring()
         return True
 
     @property
     def is_empty(self) -> bool:
-        """Whether all that was put here has been taken."""
-        return self._left.empty()
+        """Whether all that was put here has been done: what is taken while others may have the
+        turn is still to do."""
+        return not self._has_news and self._left.empty()
 
     def ring(self) -> None:
         """Wake the loop for something else, while `run` runs."""
@@ -84,7 +88,7 @@ class Inbox:
 
     def _do_all(self, first: tuple[Action, Call] | None = None) -> bool:
         """Do what is left, behind `first`; return whether the last of it has its answer."""
-        is_answered = False
+        is_answered = self._has_news = False
         left = first or self._take()
         while left is not None:
             action, call = left
