@@ -144,6 +144,14 @@ async def test_a_thread_does_not_keep_a_turn_that_the_loop_wants(turn: Turn) -> 
     assert order[:2] == ["thread", "loop"]
 
 
+async def test_nobody_has_a_turn_after_the_end_though_the_loop_ended_while_it_waited(
+    turn: Turn,
+) -> None:
+    with turn.given():
+        turn.end()
+        assert Outcome(lambda: turn.take(str, 1)).result() is None
+
+
 async def test_a_thread_knows_that_it_is_in_the_middle_of_its_turn(turn: Turn) -> None:
     assert [turn.is_mine] == [True]  # the loop, too, must not wait for itself
     found = await trio.to_thread.run_sync(_taken, turn, lambda _: [turn.is_mine])
@@ -434,6 +442,29 @@ def test_the_node_is_woken_for_what_others_are_to_hear(
 
     watch.until_direct(change)
     assert rung == [get_ident()]
+
+
+class Panic(BaseException):
+    """What comes out of Yrs when it panics is no Exception."""
+
+
+@pytest.mark.real
+def test_what_fails_when_it_is_told_ends_no_turn(
+    handle: Handle, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trio lets go of an instrument that fails: then nothing would be told any more."""
+    phext = handle.phext()
+
+    def fail(*_: object) -> None:
+        raise Panic
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Listeners, "_tell_of", fail)  # which only those call who tell later
+        watch.until_direct(lambda: phext.append(_A, "x"))
+        handle.durable()
+    assert "Panic" in handle.status().errors.last
+    watch.until_direct(lambda: phext.append(_A, "x"))
+    handle.durable()
 
 
 @pytest.mark.real

@@ -16,6 +16,7 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Final, NamedTuple, TypeVar
 
+from phextsync.boundaries import one_line
 from phextsync.control import operations
 from phextsync.control.desk import Desk
 from phextsync.control.frames import Value
@@ -41,6 +42,7 @@ _CHANGES: Final = (
     operations.SETDEFAULT,
 )
 _UNTOLD_MAX: Final = 1000  # then callers wait for the loop
+_TELLING: Final = "who is told of a change"
 
 
 class _Scroll(NamedTuple):
@@ -162,5 +164,7 @@ class Direct:
             try:
                 context.run(call)
             except Exception as error:  # a boundary, without the cost of `around`
-                desk.boundary.note("who is told of a change", error)
+                desk.boundary.note(_TELLING, error)
+            except BaseException as error:  # of Yrs: it would end all turns, with the rest untold
+                desk.boundary.note(_TELLING, RuntimeError(one_line(error)))
         desk.replicas.listeners.tell_now()

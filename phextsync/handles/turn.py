@@ -56,6 +56,7 @@ class Turn(trio.abc.Instrument):
     def end(self) -> None:
         """The loop has ended, or is that of another process. The turn is not to be had again."""
         self._holder = self._loop = 0
+        self.is_wanted = True  # for ever: it may have ended while it waited
 
     def before_io_wait(self, timeout: float) -> None:
         """The loop gives its turn to others."""
