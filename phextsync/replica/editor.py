@@ -125,7 +125,7 @@ class Editor:
                 raise UpdateError(
                     f"{coordinate}: expected text that is here, found other taken back"
                 )
-            return applied.update if applied.changed else None
+            return applied.update
 
         self.edit(coordinate, apply)
 

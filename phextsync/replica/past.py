@@ -131,7 +131,7 @@ class Past:
             return []
         kept, now = self._kept(), self._now()
         if not kept.leads_to(now):  # what came behind a gap would be taken for what is lost
-            kept = _Kept(LogEntry(self.state, b"", self.now_ms), ())
+            kept = _Kept(None, ())
         return kept.blame(now, self.writers.get)
 
     def text_at(self, time_ms: int) -> str:
