@@ -111,7 +111,7 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
     "replica": _module(
         "replica/*",
         "replica mapping positions history durability replica_parts holding guests guest_model"
-        " halves undelete growth sides taking_back put_back",
+        " halves undelete growth sides taking_back put_back retention",
         "protocol embed",
     ),
     "files": _module(

@@ -160,9 +160,13 @@ def test_a_guest_is_stale_when_the_link_that_told_of_it_ends() -> None:
     network = _network(2)
     reader = network.peers[-1]
     _fetch(network)
+    network.run(1)
+    reader.replica.close_documents()
+    assert reader.replica.glance(_B) == "two"
     host = reader.replicas.guests.host((PHEXT, _B))
     assert host is not None
     network.cut(host)
+    assert reader.replica.glance(_B) is None
     assert reader.replicas.guests.is_stale((PHEXT, _B))
     assert not reader.replica.is_open(_B), "whoever reads it has to ask"
     assert _fetch(network) == [True]

@@ -1,6 +1,7 @@
 """A replica is a mapping of coordinates to texts whose changes become durable in batches."""
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -26,7 +27,8 @@ from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.pending import Pending
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.contract import Batch, LogEntry
+from phextsync.store.contract import Batch, LogEntry, Store
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.memory import MemoryStore
 from phextsync.sync.limits import Limits
 from phextsync.texts import STATE_BYTES_MAX, TEXT_BYTES_MAX
@@ -36,7 +38,7 @@ _A, _B = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2))
 _NODE = b"n" * 16
 
 
-def _open(store: MemoryStore, seed: int = 0, **options: Any) -> ReplicaSet:
+def _open(store: Store, seed: int = 0, **options: Any) -> ReplicaSet:
     return ReplicaSet(
         store, node_id=_NODE, random=Random(seed), wall_time_ms=lambda: 1234, **options
     )
@@ -389,6 +391,23 @@ def test_what_others_write_costs_no_client_id() -> None:
     assert len(replica.version(_B)) == len(alone.version(_B))
 
 
+@pytest.mark.parametrize("is_on_disk", [True, False])
+def test_a_glance_tells_the_text_of_a_scroll_that_is_stored(
+    is_on_disk: bool, tmp_path: Path
+) -> None:
+    store = LmdbStore(tmp_path) if is_on_disk else MemoryStore()
+    replicas = _open(store)
+    replica = replicas.open("memory")
+    assert replica.glance(_A) == ""
+    for text in ("text", "text and more"):
+        replica[_A] = text
+        assert replica.glance(_A) is None
+        replicas.commit()
+        replica.close_documents()
+        assert replica.glance(_A) == text
+    store.close(clean=True)
+
+
 def test_a_glance_at_a_scroll_that_moves_meanwhile_says_nothing(
     replicas: ReplicaSet, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,7 +476,8 @@ def test_an_update_that_shows_our_client_id_used_elsewhere_is_taken_into_the_scr
     update = twin.difference(before)
     assert update is not None
     replica.apply(_A, LogEntry(update, _NODE, 0), 1)
-    assert "used elsewhere" in replicas.reports[-1]
+    used = f"memory: client id {client_id} was used elsewhere; took another"
+    assert replicas.reports[-1] == used
     replicas.commit()
     assert replica[_A] == "ours\ntheirs\n"
     assert replica.index.fingerprint_of(_A) == replica.fingerprint(_A)

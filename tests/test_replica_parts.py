@@ -7,14 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phextsync.crdt import Scroll
 from phextsync.index import Coordinate, CoordinateIndex, OpenText
 from phextsync.replica.author import Author
 from phextsync.replica.budget import Budget
 from phextsync.replica.clients import CLIENTS, Client, Clients
 from phextsync.replica.durability import Durability
+from phextsync.replica.guests import Guests
 from phextsync.replica.history_keeper import HistoryKeeper
 from phextsync.replica.listener import Listeners
 from phextsync.replica.pending import Pending, Unsettled, Where
+from phextsync.replica.pieces import BASE, entries_of, fold, prune
 from phextsync.replica.tracked import Tracked
 from phextsync.store.contract import LogEntry
 from phextsync.store.memory import MemoryStore
@@ -78,6 +81,17 @@ def test_the_latest_of_a_scroll_is_found_wherever_it_is(steps: list[tuple[str, i
                 else Where.NOWHERE
             )
         assert set(pending.coordinates()) == {*waiting, *(taken or {})}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_state_that_is_to_be_written_anew_is_so_after_a_batch_was_refused(is_first: bool) -> None:
+    pending = Pending(CoordinateIndex())
+    for is_new in (is_first, not is_first):
+        pending.put(_PLACES[0], Unsettled(rewrite=is_new, is_other=is_new))
+        if is_new is is_first:
+            pending.take()
+    waiting = pending.unsettle()[_PLACES[0]]
+    assert (waiting.rewrite, waiting.is_other) == (True, True)
 
 
 @pytest.mark.parametrize("move", ["take", "settle", "unsettle"])
@@ -161,6 +175,44 @@ def test_a_scroll_that_was_used_is_closed_after_those_that_were_not() -> None:
     assert budget.evictions == 1
 
 
+# -- pieces --------------------------------------------------------------------------------
+
+
+def test_pieces_that_are_forgotten_are_in_the_base_and_written_empty() -> None:
+    scroll = Scroll(_PLACES[0], 7)
+    entries = [LogEntry(scroll.append(text) or b"", b"n" * 16, 5) for text in ("a", "b")]
+    pieces: dict[int, bytes] = {}
+    for number, entry in enumerate(entries):
+        for at, piece in fold(None, number, [entry], 10 * number, 0).items():
+            assert at is not None
+            pieces[at] = piece
+    changed = prune(pieces, 5)
+    assert [*changed] == [1, BASE]
+    assert changed[1] == b""
+    assert [entry.update for entry in entries_of(changed[BASE])] == [entries[0].update]
+    assert prune(pieces, 0) == {}
+
+
+# -- guests --------------------------------------------------------------------------------
+
+
+def _room_of(count: int) -> int:
+    """Return how many bytes so many guests have to be allowed for all to stay."""
+    guests = Guests(_clients(_Lines())[1])
+    for place in _PLACES[:count]:
+        guests.admit(("memory", place))
+        guests.measure(("memory", place), 10)
+    guests.bytes_max = 0
+    while guests.excess(lambda _: True):
+        guests.bytes_max += 1
+    return guests.bytes_max
+
+
+def test_guests_take_their_room_and_nothing_else() -> None:
+    assert _room_of(1) > 10
+    assert [_room_of(count) for count in (2, 3)] == [count * _room_of(1) for count in (2, 3)]
+
+
 # -- client ids ----------------------------------------------------------------------------
 
 
@@ -169,6 +221,7 @@ class _Lines(dict[Coordinate, str]):
         return self.get(coordinate, "")
 
     def import_unknown(self, coordinate: Coordinate, text: str) -> None:
+        assert coordinate not in self
         self[coordinate] = text
 
 
@@ -209,6 +262,16 @@ def test_a_leased_client_id_is_used_again_until_it_is_given_up() -> None:
     assert client.clocks_in(b"anything") == []
     assert client.id != 7
     client.sign()
+    assert len(lines) == 1
+
+
+def test_whose_the_client_id_of_a_label_is_is_told_once_for_all_starts() -> None:
+    lines = _Lines()
+    for _ in range(2):
+        clients, _ = _clients(lines)
+        client = Client("memory", 7, clients)
+        client.sign("bot")
+        assert clients.written_by("memory", client.id_of("bot")) == (b"n" * 16, "bot")
     assert len(lines) == 1
 
 

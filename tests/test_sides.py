@@ -552,6 +552,30 @@ def test_of_versions_that_follow_each_other_the_last_is_a_side_and_a_merge_is_no
     ]
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+def test_who_has_met_a_third_is_known_to_know_what_its_version_says(is_told: bool) -> None:
+    own, x = b"o" * 16, b"x" * 16
+    mine, theirs = Scroll(_PLACE, 1), Scroll(_PLACE, 2)
+    entries: list[LogEntry] = []
+
+    def write(scroll: Scroll, other: Scroll, text: str, node: bytes) -> None:
+        update = scroll.append(text)
+        assert update is not None
+        other.apply(update)
+        entries.append(LogEntry(update, node, len(entries)))
+
+    write(mine, theirs, "plan\n", own)
+    before = mine.version()
+    write(theirs, mine, "buy milk\n", x)
+    seen = mine.version()
+    write(theirs, mine, "buy tea\n", x)
+    known = {x: seen} if is_told else {}
+    found = sides(_PLACE, None, entries, Apart(own, before, seen, (), known), {1: own, 2: x}.get)
+    assert [(s.base, s.text, s.is_known) for s in found.others] == [
+        ("plan\nbuy milk\n", "plan\nbuy milk\nbuy tea\n", is_told)
+    ]
+
+
 def test_of_the_versions_that_were_told_of_a_scroll_the_last_are_kept() -> None:
     scroll, told = Scroll(_PLACE, 1), PeerVersions()
     told.watch("notes", _PLACE)

@@ -184,6 +184,20 @@ def test_a_line_that_was_parted_is_whole_again() -> None:
     assert b.text == "one! two\n"
 
 
+def test_a_line_that_was_parted_is_whole_again_beside_a_line_that_others_changed() -> None:
+    mesh = _Mesh()
+    a, b, _ = mesh.nodes
+    b.replica[_AT] = "one two\nlast\n"
+    mesh.deliver_all()
+    a.replica.insert(_AT, 4, "\n")
+    a.replica.insert(_AT, 9, "evil\n")
+    mesh.deliver_all()
+    assert b.text == "one \ntwo\nevil\nlast\n"
+    b.replica.insert(_AT, 13, " mine")
+    _take_back(b, a)
+    assert b.text == "one two\n mine\nlast\n"
+
+
 def test_what_was_put_back_of_a_writer_is_still_its_own() -> None:
     mesh = _Mesh()
     a, b, c = mesh.nodes

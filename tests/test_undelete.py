@@ -156,6 +156,15 @@ def test_the_last_deletions_come_first_also_before_they_are_durable() -> None:
     assert [row.coordinate for row in replica.undeletable()] == [_B, _A]
 
 
+def test_what_is_not_yet_durable_is_found_among_what_was_deleted_if_it_has_no_text() -> None:
+    replica = _set_of().open("memory")
+    for place in (_A, _B):
+        replica[place] = "text"
+    replica.clear_scroll(_B)
+    pasts, rest = replica.few_pasts(EVERYTHING, emptied=True)
+    assert ([past.place for past in pasts], rest) == ([_B], None)
+
+
 def test_a_search_for_what_was_deleted_takes_bounded_steps() -> None:
     replicas = _set_of()
     replica = replicas.open("memory")
