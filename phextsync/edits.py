@@ -314,7 +314,7 @@ def _word_edits(old: str, new: str, work: Work) -> list[Edit]:
         first, last, words = start + offsets[a], start + offsets[b], "".join(theirs[c:d])
         if first == last or not words:
             shift = _blanks_before(old[max(0, first - 1) : first], words or old[first:last])
-            if shift and (not edits or edits[-1][1] < first):
+            if shift:
                 first, last = first - 1, last - 1
                 words = words and old[first] + words[:-1]
         edits.append((first, last, words))
