@@ -390,11 +390,11 @@ def _difference(folder: Path, mutant: str) -> str:
 # -- telling -------------------------------------------------------------------------------
 
 
-def tell(found: Mapping[str, Tried], wanted: int, equivalent: Container[str]) -> int:
+def tell(found: Mapping[str, Tried], wanted: int, equivalent: Container[tuple[str, str]]) -> int:
     """Print what survived of the modules, and how many were noticed; 0 when that is enough."""
     rows: list[tuple[str, int, int, int]] = []
     for name, tried in found.items():
-        left = {m: d for m, d in tried.differences.items() if not _is_same(d, equivalent)}
+        left = {m: d for m, d in tried.differences.items() if not _is_same(name, d, equivalent)}
         for mutant, difference in left.items():
             print(f"\n{mutant}\n{difference}")
         for mutant in tried.endless:
@@ -412,17 +412,16 @@ def tell(found: Mapping[str, Tried], wanted: int, equivalent: Container[str]) ->
     return 0 if count and noticed >= _SCORE * (count - same) else 1
 
 
-def _is_same(difference: str, equivalent: Container[str]) -> bool:
-    """Whether nothing differs: it is known to be so, or only says that what is of one length by
-    construction may be of several (`strict`), or leaves out that bytes are big-endian."""
+def _is_same(module: str, difference: str, equivalent: Container[tuple[str, str]]) -> bool:
+    """Whether nothing differs: it is known to be so there, or only says that what is of one length
+    by construction may be of several (`strict`), or leaves out that bytes are big-endian."""
     lines = {re.sub(_DEFAULT, "", line[1:]).strip() for line in difference.strip().splitlines()}
-    return squeezed(difference) in equivalent or len(lines) == 1
+    return (module, squeezed(difference)) in equivalent or len(lines) == 1
 
 
-def _equivalents() -> set[str]:
-    return {
-        squeezed(entry["difference"]) for entry in tomllib.loads(_EQUIVALENT.read_text())["mutant"]
-    }
+def _equivalents() -> set[tuple[str, str]]:
+    entries = tomllib.loads(_EQUIVALENT.read_text())["mutant"]
+    return {(entry["module"], squeezed(entry["difference"])) for entry in entries}
 
 
 def squeezed(difference: str) -> str:

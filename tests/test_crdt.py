@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 from random import Random
+from typing import Any
 
 import pycrdt
 import pytest
@@ -192,6 +193,15 @@ def test_lines_are_told_without_their_ends() -> None:
     ]
 
 
+def test_the_ends_of_lines_are_told_with_who_wrote_them() -> None:
+    a = _scroll(7)
+    a.append("\u00e9\nb\r\n\nlast")
+    b = _scroll(8, a.state())
+    b.insert(1, "\n")
+    assert b.line_ends() == [[(8, 0, 1)], [(7, 1, 1)], [(7, 3, 2)], [(7, 5, 1)], []]
+    assert _scroll(9).line_ends() == []
+
+
 def test_of_a_long_text_each_line_is_told_in_its_place() -> None:
     a = _scroll(7)
     a.append("".join(f"\u00e9{number}\r\n\n" for number in range(3000)))
@@ -245,6 +255,12 @@ def test_break_characters_are_refused_by_name_and_offset(character: str) -> None
     with pytest.raises(TextError):
         scroll.insert(0, character)
     assert scroll.text == "kept"
+
+
+def test_what_is_no_text_is_refused_by_its_type() -> None:
+    other: Any = 7
+    with pytest.raises(TypeError, match="expected a text, found int"):
+        check_text(other)
 
 
 def test_lone_surrogates_are_refused_and_other_controls_are_text() -> None:
@@ -446,6 +462,30 @@ def test_different_imports_made_apart_are_both_there_once() -> None:
     b.import_text("of b\n")
     _exchange(a, b)
     assert sorted(a.text.splitlines()) == ["of a", "of b"]
+
+
+@pytest.mark.parametrize("word", ["one", "two", "three", "four", "five", "six", "seven"])
+def test_lines_that_are_imported_stand_before_words_that_another_imports_there(word: str) -> None:
+    a, b = _scroll(1), _scroll(2)
+    for each in (a, b):
+        each.import_text("a\nb\n")
+    a.import_text(f"a\nline {word}\nb\n")
+    b.import_text(f"a\n{word} b\n")
+    _exchange(a, b)
+    assert a.text == f"a\nline {word}\n{word} b\n"
+
+
+@pytest.mark.parametrize("word", ["one", "two", "three", "four", "five", "six", "seven"])
+def test_an_end_of_a_line_that_became_another_stands_behind_words_that_another_imports_there(
+    word: str,
+) -> None:
+    a, b = _scroll(1), _scroll(2)
+    for each in (a, b):
+        each.import_text("a\nb\n")
+    a.import_text("a\r\nb\r\n")
+    b.import_text(f"a {word}\nb\n")
+    _exchange(a, b)
+    assert a.text == f"a {word}\r\nb\r\n"
 
 
 def test_a_text_imported_emptied_and_imported_again_is_there() -> None:

@@ -16,6 +16,7 @@ from phextsync import Coordinate
 from phextsync.alignment import Work, changed_blocks, shortest_script
 from phextsync.crdt import Scroll
 from phextsync.edits import (
+    Edit,
     apply_edits,
     in_steps,
     likeness,
@@ -133,6 +134,24 @@ def test_words_of_like_lines_change_if_there_are_few_lines_or_half_of_them_are_l
     edits = minimal_edits(*texts)
     assert edits.count((4, 7, "dog")) == are_changed
     assert (len(edits) == 1) == (not are_changed)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "edits"),
+    [
+        ("kl abc mnopq", "rs abc tuvwx", [(0, 2, "rs"), (7, 12, "tuvwx")]),  # three of ten
+        ("kl abc mnopqr", "rs abc tuvwxy", [(0, 13, "rs abc tuvwxy")]),
+    ],
+)
+def test_words_of_lines_change_that_have_at_least_three_tenths_in_common(
+    old: str, new: str, edits: list[Edit]
+) -> None:
+    assert minimal_edits(old, new) == edits
+
+
+def test_the_blank_before_a_word_comes_and_goes_with_it_behind_other_changes_too() -> None:
+    assert minimal_edits("a b c d", "A b x c D") == [(0, 1, "A"), (3, 3, " x"), (6, 7, "D")]
+    assert minimal_edits("a b x c d", "A b c D") == [(0, 1, "A"), (3, 5, ""), (8, 9, "D")]
 
 
 @pytest.mark.parametrize(("count", "edits"), [(64, 64), (65, 1)])

@@ -97,6 +97,19 @@ def test_a_change_of_which_nothing_is_left_is_no_edit(base: str, current: str, n
     assert merged_edits(base, current, new) == []
 
 
+@pytest.mark.parametrize("before", ["", "some words " * 9])
+@pytest.mark.parametrize(("size", "is_word"), [(7, True), (64, True), (65, False)])
+def test_a_word_of_up_to_64_characters_stands_when_one_changes_what_another_deletes(
+    before: str, size: int, is_word: bool
+) -> None:
+    word = "".join("abcdefghijklmnopq"[i % 17] for i in range(size))
+    base, deleted = f"{before}{word} end\n", f"{before}end\n"
+    for changed, rest in ((f"{word}s", "s"), (f"s{word}", "s")):
+        one = f"{before}{changed} end\n"
+        merged = one if is_word else f"{before}{rest} end\n"
+        assert merged_text(base, one, deleted) == merged_text(base, deleted, one) == merged
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize(
     ("base", "one", "other", "merged"),

@@ -321,6 +321,8 @@ def test_bytes_outside_the_subset_are_refused(frame: bytes, found: str) -> None:
         ([3, "memory", [[ORIGIN.key, b"", b""]] * 4097], "at most 4096 items, found 4097"),
         ([5, "memory", ORIGIN.key, 3, 3, b"x"], "expected a part below 3, found 3"),
         ([2, "memory", 1, 0, 256, b""], "expected an integer below 256, found 256"),
+        ([12, [[b"short", bytes(16), 1, 1, "name", []]]], "16 to 16 bytes, found 5 bytes"),
+        ([12, [[bytes(16), b"short", 1, 1, "name", []]]], "16 to 16 bytes, found 5 bytes"),
         ([14, "memory", [b"", b""]], "expected entries of 3 items each, found 2 items"),
         ([14, "memory", [b"\0\1", b"", 0]], "without leading zero bytes"),
         ([14, "memory", [bytes([255] * 12), b"", 0]], "expected a key of nine parts"),

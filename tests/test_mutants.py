@@ -95,8 +95,10 @@ def test_the_score_leaves_out_what_is_equivalent(capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "80.0 %" in out
     assert "2 of 12 mutants were not tried" in out
-    assert tell({"a": tried}, wanted=10, equivalent={"- a\n+ b"}) == 1
-    assert tell({"a": tried}, wanted=10, equivalent={"- a\n+ b", "- c\n+ d"}) == 0
+    same = {("a", "- a\n+ b")}
+    assert tell({"a": tried}, wanted=10, equivalent=same) == 1
+    assert tell({"a": tried}, wanted=10, equivalent=same | {("b", "- c\n+ d")}) == 1
+    assert tell({"a": tried}, wanted=10, equivalent=same | {("a", "- c\n+ d")}) == 0
     assert "100.0 %" in capsys.readouterr().out
 
 

@@ -105,6 +105,14 @@ def test_a_scroll_that_had_a_name_or_no_text_meanwhile_waits_from_the_start(
     assert naming.follow([], 119 + ORPHAN_S) == set()
 
 
+def test_a_scroll_that_has_no_name_at_the_start_waits_from_then(
+    replica: Replica, naming: Naming
+) -> None:
+    replica[_A] = "a"
+    naming.load(100)
+    assert naming.next_due == 100 + ORPHAN_S
+
+
 def test_the_scroll_that_waits_longest_is_due_first(replica: Replica, naming: Naming) -> None:
     for place, now in ((_A, 100), (_B, 110)):
         replica[place] = "text"
@@ -197,6 +205,20 @@ def test_a_map_with_very_many_imports_is_changed_under_this_nodes_own_id(
     size = len(replica.version(_MAP))
     assert is_apart == (size > TOGETHER_BYTES_MAX + 100)
     assert size < limit + 100
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_the_same_line_is_one_up_to_the_limit_of_imports(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, over: int
+) -> None:
+    other = _replica(1)
+    for each in (replica, other):
+        _naming(each).add([Line(_A, "a.md")])
+    limit = len(replica.version(_MAP)) - over
+    monkeypatch.setattr("phextsync.files.naming.TOGETHER_BYTES_MAX", limit)
+    for each in (replica, other):
+        _naming(each).add([Line(_B, "b.md")])
+    assert (replica.version(_MAP) == other.version(_MAP)) == (not over)
 
 
 def test_a_line_that_is_changed_takes_the_place_of_the_one_that_was(
