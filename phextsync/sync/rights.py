@@ -114,7 +114,6 @@ class LinkRights:
     def renew(self, phext: str) -> None:
         """This node holds something else of a phext now."""
         self._known.pop(phext, None)
-        self._whole.pop(phext, None)
 
     def tell(self, phext: str, ranges: Sequence[CoordinateRange]) -> None:
         """The peer holds these ranges of a phext. Those that it may not read do not count."""
