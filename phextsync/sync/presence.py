@@ -121,8 +121,7 @@ class PresenceBoard:
         self._expires_by = math.inf  # none of them before
         self._turn = 0
         self._links: dict[int, _Link] = {}
-        self._subscribers: dict[int, Callable[[PeerPresence], None]] = {}
-        self._subscriptions = 0
+        self._subscribers: dict[object, Callable[[PeerPresence], None]] = {}
         self.on_told_here: Callable[[], None] = _ignore_told
 
     # -- what users call -------------------------------------------------------------------
@@ -192,8 +191,7 @@ class PresenceBoard:
     def subscribe(self, callback: Callable[[PeerPresence], None]) -> Callable[[], None]:
         """Call `callback` when a node comes, tells something else, or is gone; return what ends
         the subscription. One that fails is reported."""
-        self._subscriptions += 1
-        token = self._subscriptions
+        token = object()
         self._subscribers[token] = callback
 
         def unsubscribe() -> None:
