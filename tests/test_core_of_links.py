@@ -294,8 +294,9 @@ def test_a_second_node_with_one_identity_is_refused_when_the_first_lives() -> No
     assert [parts.doubles.is_first_told() for _ in range(2)] == [True, False]
 
 
-def test_a_link_that_waits_may_bring_only_so_much() -> None:
-    parts = Parts(replace(Limits(), held_frames_max=2))
+@pytest.mark.parametrize("limits", [Limits(held_frames_max=2), Limits(held_bytes_max=10)])
+def test_a_link_that_waits_may_bring_only_so_much(limits: Limits) -> None:
+    parts = Parts(limits)
     parts.greeted(1, _ANNA)
     second = parts.greeted(2, _ANNA, incarnation=b"2")
     for _ in range(2):
@@ -750,6 +751,28 @@ def test_nothing_more_is_taken_of_a_comparison_that_has_ended() -> None:
     link.comparisons.receive(Compare(_PHEXT, turn.session, 1, RANGES, b""))
     with pytest.raises(ProtocolError, match=r"^expected no more of a comparison that has ended$"):
         link.comparisons.receive(Compare(_PHEXT, turn.session, 2, RANGES, b"more"))
+
+
+@pytest.mark.parametrize("meets", [True, False])
+def test_nothing_is_taken_of_a_comparison_that_the_peer_has_not_begun(*, meets: bool) -> None:
+    parts = Parts()
+    link = parts.greeted(1, _ANNA, _summary())
+    if not meets:
+        link.comparisons.rescope(_PHEXT, is_new=True, ping=1)
+    with pytest.raises(ProtocolError, match=r"^expected no more of a comparison that has ended$"):
+        link.comparisons.receive(Compare(_PHEXT, 0, 0, RANGES, b""))
+
+
+def test_nothing_is_to_be_compared_of_what_is_no_longer_held_on_both_sides() -> None:
+    parts = Parts()
+    link = parts.equal(1, _CARL)
+    link.comparisons.mark_stale(_PHEXT)
+    assert link.comparisons.is_busy
+    link.rights.tell(_PHEXT, [])
+    link.comparisons.rescope(_PHEXT, is_new=False, ping=1)
+    assert not link.comparisons.is_busy
+    link.comparisons.begin_due(99.0)
+    assert not link.comparisons.turns
 
 
 def test_a_comparison_that_the_peer_makes_an_audit_is_one() -> None:

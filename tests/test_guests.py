@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from phextsync.errors import NotHeldError, ProtocolError, TextError
+from phextsync.errors import NotHeldError, ProtocolError, StoreDamagedError, TextError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.changes import Change
+from phextsync.store.contract import StoredScroll
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.hosting import rows_of
 from phextsync.sync.limits import Limits
@@ -124,6 +125,28 @@ def test_an_edit_of_a_guest_reaches_holders_and_is_sent_when_one_has_it_on_its_d
     assert network.peers[0].durable_texts()[_B] == "two!"
 
 
+def test_an_edit_on_its_way_to_the_host_is_no_reason_to_ask_it_again() -> None:
+    network = _network()
+    reader = network.peers[1]
+    _fetch(network)
+    asked: list[object] = []
+
+    def see(_sender: Peer, _receiver: Peer, frame: bytes) -> None:
+        message = decode(frame, Limits())
+        if isinstance(message, Fetch):
+            asked.append(message)
+
+    network.on_frame = see
+    reader.replica.append(_B, "!")
+    while network.step():
+        pass
+    reader.commit()
+    while network.step():
+        pass
+    assert _is_unsent(reader)
+    assert asked == []
+
+
 def test_an_edit_made_while_nobody_is_linked_survives_a_restart_and_is_sent_later() -> None:
     network = _network()
     reader = network.peers[1]
@@ -187,6 +210,26 @@ def test_a_silent_holder_is_followed_by_the_next_within_50_ms() -> None:
     while network.step():
         pass
     assert told == [True]
+
+
+def test_a_holder_whose_scroll_is_damaged_is_followed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = _network(2)
+    damaged, _, reader = network.peers
+    number = next(link for link, ends in network.links.items() if {*ends} == {0, 2})
+    reader.core.links[number].heartbeat.round_trip_s = 0.0  # the nearest
+    damaged.replica.close_documents()
+
+    def read(phext: str, key: bytes) -> StoredScroll | None:
+        raise StoreDamagedError("its bytes do not have their checksum")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(damaged.store, "read", read)
+        assert _fetch(network) == [True]
+    assert reader.replica[_B] == "two"
+    assert any("set aside" in report for report in damaged.replicas.reports)
+    assert len(reader.core.links) == 2
 
 
 def test_where_nobody_holds_a_scroll_that_is_said_at_once() -> None:
@@ -500,7 +543,8 @@ def test_a_watched_range_is_told_of_by_another_holder_when_the_first_is_gone() -
     heard = _changes(network)
     network.peers[1].replica[_B] = "first"
     network.run(1)
-    assert [change.coordinates for change in heard] == [(_B,)]
+    writer = network.peers[0]
+    assert heard == [Change(PHEXT, (_B,), writer.node_id, "node-1")], "as its holder tells"
     network.cut(next(link for link, ends in network.links.items() if {*ends} == {0, 2}))
     network.run(1)
     assert [change.missed for change in heard[1:]] in ([], [_TWO])

@@ -471,6 +471,9 @@ def test_who_asks_is_told_what_we_had_apart_from_it_and_what_others_had_that_it_
     peer.apply(state)
     parts.versions.receive(Want(_PHEXT, ((_A[1], peer.version(), b""),)))
     assert parts.had.next_had() is None  # it knows all that we know
+    parts.replicas.peer_versions.hear(*_A, b"s" * 16, bytes((1, 9, 9, 0)))
+    parts.versions.receive(Want(_PHEXT, ((_A[1], peer.version(), b""),)))
+    assert parts.had.next_had() == Had(*_A, ((b"s" * 16, bytes((1, 9, 9, 0))),))
     peer.append("theirs")
     third.append("of a third")
     heard = ((b"t" * 16, third.version()), (_PEER, peer.version()), (b"t" * 16, ours))

@@ -60,13 +60,20 @@ def test_an_edit_reaches_a_connected_peer_without_time_passing() -> None:
     assert network.peers[1].replica[_A] == "hello"
 
 
-def test_a_change_that_came_from_a_peer_has_its_name() -> None:
-    network = _connected()
+@pytest.mark.parametrize("is_live", [True, False])
+def test_a_change_that_came_from_a_peer_has_its_name(*, is_live: bool) -> None:
+    network = Network(2)
     one, two = network.peers
     changes: list[Change] = []
     two.replica.subscribe(changes.append)
-    one.replica[_A] = "hello"
-    network.run(0.2)
+    if is_live:
+        network.link_all()
+        network.run(1)
+        one.replica[_A] = "hello"
+    else:  # a comparison finds it
+        one.replica[_A] = "hello"
+        network.link_all()
+    network.run(1)
     assert [(change.origin, change.label) for change in changes] == [(one.node_id, "node-1")]
 
 

@@ -457,6 +457,7 @@ def test_a_link_of_the_tree_is_not_pruned_and_another_one_once() -> None:
     for link in said:
         tree.join(link, Branch(str(link).encode(), said[link].append, left_max=9))
     assert (tree.pushes(1), tree.pushes(2)) == (True, False)
+    assert (tree.is_chosen(1), tree.is_chosen(2)) == (True, False)
     tree.keep(b"u", _SCROLL, 1)
     for _ in range(2):
         for link in said:
@@ -465,7 +466,9 @@ def test_a_link_of_the_tree_is_not_pruned_and_another_one_once() -> None:
     tree.lose(1)
     assert said[2] == [Prune(), Graft(())], "what came by the lost one comes by it"
     assert tree.pushes(2)
+    assert not tree.is_chosen(2), "it mends what is missing until another tree is chosen"
     tree.follow(None)
+    assert tree.is_chosen(2)
     assert tree.rarer == 1
 
 
@@ -509,6 +512,18 @@ def test_where_peers_are_far_more_time_is_given_to_the_tree_and_to_answers(
     tree.tick(due)
     assert said == {1: [Graft((b"u",))], 2: []}
     assert tree.deadline == pytest.approx(due + 0.1 + waits_s)
+
+
+def test_what_goes_on_for_five_seconds_does_not_count_as_on_its_way() -> None:
+    clock = Clock(lambda due: None)
+    tree = Tree(clock, Timing(), Limits(), Random(1))
+    tree.is_grown = True
+    flowing = []
+    for step in range(24):
+        clock.advance(step / 4)
+        tree.flow("memory")
+        flowing.append(tree.is_flowing("memory"))
+    assert flowing == [True] * 20 + [False] * 4
 
 
 def test_many_links_are_compared_as_often_together_as_four() -> None:
