@@ -321,8 +321,9 @@ def test_bytes_outside_the_subset_are_refused(frame: bytes, found: str) -> None:
         ([3, "memory", [[ORIGIN.key, b"", b""]] * 4097], "at most 4096 items, found 4097"),
         ([5, "memory", ORIGIN.key, 3, 3, b"x"], "expected a part below 3, found 3"),
         ([2, "memory", 1, 0, 256, b""], "expected an integer below 256, found 256"),
-        ([12, [[b"short", bytes(16), 1, 1, "name", []]]], "16 to 16 bytes, found 5 bytes"),
-        ([12, [[bytes(16), b"short", 1, 1, "name", []]]], "16 to 16 bytes, found 5 bytes"),
+        ([4, "memory", [[ORIGIN.key, b"", b"", 0]]], "expected 1 to 16 bytes, found 0"),
+        ([28, "memory", ORIGIN.key, [[bytes(16), b""]]], "expected 1 to [0-9]+ bytes, found 0"),
+        ([5, "memory", ORIGIN.key, 0, 1, b""], "expected 1 to [0-9]+ bytes, found 0"),
         ([14, "memory", [b"", b""]], "expected entries of 3 items each, found 2 items"),
         ([14, "memory", [b"\0\1", b"", 0]], "without leading zero bytes"),
         ([14, "memory", [bytes([255] * 12), b"", 0]], "expected a key of nine parts"),
@@ -339,6 +340,28 @@ def test_bytes_outside_the_subset_are_refused(frame: bytes, found: str) -> None:
 def test_a_field_over_its_limit_is_refused(array: list[Any], found: str) -> None:
     with pytest.raises(ProtocolError, match=found):
         decode(cbor2.dumps(array), _LIMITS)
+
+
+_ID, _SHORT = bytes(16), bytes(15)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Hello(1, PROTOCOL_MINOR, _SHORT, "n", _ID, ()),
+        Hello(1, PROTOCOL_MINOR, _ID, "n", _SHORT, ()),
+        Summary(PhextSummary("memory", (), 0, 0, _SHORT)),
+        Conflict("memory", ORIGIN, _SHORT),
+        Had("memory", ORIGIN, ((_SHORT, b"version"),)),
+        Surveyed(1, Verdict.SAME, None, (SurveyedScroll(ORIGIN, 1, _SHORT, "line"),)),
+        Presence((Notice(_SHORT, _ID, 1, 1, "n", ()),)),
+        Presence((Notice(_ID, _SHORT, 1, 1, "n", ()),)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_an_id_or_a_digest_that_is_too_short_is_refused(message: Message) -> None:
+    with pytest.raises(ProtocolError, match="expected 16 to 16 bytes, found 15"):
+        decode(encode(message), _LIMITS)
 
 
 def test_a_newer_minor_version_may_append_fields_to_its_hello() -> None:
