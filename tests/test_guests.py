@@ -202,7 +202,8 @@ def test_a_silent_holder_is_followed_by_the_next_within_50_ms() -> None:
     silent = min(number for number, ends in network.links.items() if 2 in ends)
     told: list[bool] = []
     reader.core.fetching.fetch(network.now, PHEXT, _B, told.append)
-    assert reader.core.next_frame(network.now, silent) is not None
+    asked = reader.core.next_frame(network.now, silent)
+    assert asked is not None
     assert not told
     network.now += 0.05
     due = reader.core.tick(network.now)
@@ -210,6 +211,12 @@ def test_a_silent_holder_is_followed_by_the_next_within_50_ms() -> None:
     while network.step():
         pass
     assert told == [True]
+    network.peers[0].core.receive(network.now, silent, asked)
+    while network.step():
+        pass
+    late = network.peers[0].core.links[silent].rights
+    assert not late.subscribed, "of two holders one is to tell"
+    assert reader.replicas.guests.is_fresh((PHEXT, _B))
 
 
 def test_a_holder_whose_scroll_is_damaged_is_followed_by_the_next(
@@ -230,6 +237,68 @@ def test_a_holder_whose_scroll_is_damaged_is_followed_by_the_next(
     assert reader.replica[_B] == "two"
     assert any("set aside" in report for report in damaged.replicas.reports)
     assert len(reader.core.links) == 2
+
+
+def test_a_holder_that_answers_late_and_is_asked_again_tells_of_changes_all_the_same() -> None:
+    network = _network(2)
+    late, _, reader = network.peers
+    slow, fast = (
+        next(link for link, ends in network.links.items() if {*ends} == {number, 2})
+        for number in (0, 1)
+    )
+    reader.core.links[slow].heartbeat.round_trip_s = 0.0  # it is asked first
+    told: list[bool] = []
+    reader.core.fetching.fetch(network.now, PHEXT, _B, told.append)
+    asked = [reader.core.next_frame(network.now, slow)]
+    network.now += 0.05
+    reader.core.tick(network.now)
+    while network.step():
+        pass
+    assert told == [True]
+    network.cut(fast)
+    reader.core.fetching.fetch(network.now, PHEXT, _B, told.append)
+    asked.append(reader.core.next_frame(network.now, slow))
+    for frame in asked:
+        assert frame is not None
+        late.core.receive(network.now, slow, frame)
+    answers = [late.core.next_frame(network.now, slow) for _ in asked]
+    for frame in answers:
+        assert frame is not None
+        reader.core.receive(network.now, slow, frame)
+    while network.step():
+        pass
+    assert told == [True, True]
+    late.replica.append(_B, "!")
+    while network.step():
+        pass
+    assert reader.replicas.guests.is_fresh((PHEXT, _B))
+    assert reader.replica[_B] == "two!"
+
+
+def test_a_scroll_that_is_about_to_leave_is_fetched_when_it_has_left() -> None:
+    network = Network(2)
+    network.peers[0].replica[_B] = "two"
+    network.link_all()
+    network.run(1)
+    reader = network.peers[1]
+    holding = reader.replicas.holding
+    reader.replicas.hold(PHEXT, [_ONE])
+    told: list[bool] = []
+    for _ in range(99):
+        if holding.is_leaving(PHEXT, _B):
+            break
+        if not network.step():
+            network.peers[0].commit()
+            network.now += 0.1
+            reader.core.tick(network.now)
+    reader.core.fetching.fetch(network.now, PHEXT, _B, told.append)
+    while network.step():
+        pass
+    assert holding.is_leaving(PHEXT, _B)
+    assert told == []
+    network.run(1)
+    assert told == [True]
+    assert holding.guests.is_fresh((PHEXT, _B))
 
 
 def test_where_nobody_holds_a_scroll_that_is_said_at_once() -> None:

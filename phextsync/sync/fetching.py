@@ -104,7 +104,8 @@ class Fetching:
             state = entry.update
         counts = self._questions.answered(link, fetched.number)
         if question.is_over:  # another one was faster
-            if fetched.is_subscribed and self._guests.host(scroll) != link.number:
+            again = self._asking.get(scroll)  # its answer would cross what ends the subscription
+            if fetched.is_subscribed and (again is None or link.number not in again.asked):
                 self._unsubscribe(link, scroll)
             return
         if fetched.verdict in (Verdict.NOT_HELD, Verdict.NOT_ALLOWED):
