@@ -284,8 +284,11 @@ async def test_an_answer_is_read_by_the_thread_that_waits_for_it(tmp_path: Path)
         assert not client.must_read
 
 
-async def _put_aside(client: FolderClient, owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the first answer come while a thread reads."""
+@asynccontextmanager
+async def _put_aside(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[FolderClient, Owner]]:
+    """A client whose task is aside: its first answer came while a thread read."""
     reads, may_go, call = threading.Event(), threading.Event(), _append()
 
     def wait(descriptor: int, wait_s: float) -> bool:
@@ -293,26 +296,27 @@ async def _put_aside(client: FolderClient, owner: Owner, monkeypatch: pytest.Mon
         may_go.wait(PATIENCE_S)
         return has_arrived(descriptor, wait_s)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(folder_client, "has_arrived", wait)
-        assert client.start_at_once(call)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, client.read_answer, call, None)
-            await trio.to_thread.run_sync(reads.wait, PATIENCE_S)
-            owner.answer(1)
-            await trio.testing.wait_all_tasks_blocked()
-            assert not call.is_answered
-            may_go.set()
-    assert call.is_answered
-    assert not client.must_read
+    async with _attached(folder) as (client, owner):
+        await trio.testing.wait_all_tasks_blocked()
+        with monkeypatch.context() as patched:
+            patched.setattr(folder_client, "has_arrived", wait)
+            assert client.start_at_once(call)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, client.read_answer, call, None)
+                await trio.to_thread.run_sync(reads.wait, PATIENCE_S)
+                owner.answer(1)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not call.is_answered
+                may_go.set()
+        assert call.is_answered
+        assert not client.must_read
+        yield client, owner
 
 
 async def test_the_client_does_not_read_until_no_thread_has_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
 ) -> None:
-    async with _attached(tmp_path) as (client, owner):
-        await trio.testing.wait_all_tasks_blocked()
-        await _put_aside(client, owner, monkeypatch)
+    async with _put_aside(tmp_path, monkeypatch) as (client, owner):
         second, third = _append(), _append()
         assert client.start_at_once(second)
         owner.answer(2)
@@ -332,9 +336,7 @@ async def test_the_client_does_not_read_until_no_thread_has_for_a_while(
 async def test_what_no_thread_waits_for_is_read_by_the_client_when_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
 ) -> None:
-    async with _attached(tmp_path) as (client, owner):
-        await trio.testing.wait_all_tasks_blocked()
-        await _put_aside(client, owner, monkeypatch)
+    async with _put_aside(tmp_path, monkeypatch) as (client, owner):
         call = _append()
         assert client.start_at_once(call)
         assert client.must_read
@@ -347,9 +349,7 @@ async def test_what_no_thread_waits_for_is_read_by_the_client_when_it_is_told(
 async def test_an_owner_that_ends_is_noticed_by_a_thread_that_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
 ) -> None:
-    async with _attached(tmp_path) as (client, owner):
-        await trio.testing.wait_all_tasks_blocked()
-        await _put_aside(client, owner, monkeypatch)
+    async with _put_aside(tmp_path, monkeypatch) as (client, owner):
         call = _append()
         assert client.start_at_once(call)
         owner.close()
@@ -362,9 +362,7 @@ async def test_the_last_word_of_an_owner_counts_though_a_thread_meets_the_end_fi
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
 ) -> None:
     monkeypatch.setattr(folder_client, "is_locked", lambda _: True)
-    async with _attached(tmp_path) as (client, owner):
-        await trio.testing.wait_all_tasks_blocked()
-        await _put_aside(client, owner, monkeypatch)
+    async with _put_aside(tmp_path, monkeypatch) as (client, owner):
         call = _append()
         assert client.start_at_once(call)
         owner.send_away()

@@ -224,7 +224,7 @@ class FolderClient:
 
     def read(self, _: Call) -> None:
         """Give the answers that are here, read on in the client's task, or end there."""
-        self._hand_over()
+        self._give_all()
         self._is_to_read.set()
         if self._reader.has_ended and self._line is not None:
             self._line.end()
@@ -448,12 +448,13 @@ class FolderClient:
             await line.arrives()
             if not self._has_read:  # else a thread may wait for just this
                 self._reader.receive()
-            self._hand_over()
+            self._give_all()
             while self._has_read and not self._reader.has_ended:
                 await self._stay_aside()
-        self._hand_over()  # what a thread left that met the end
+        self._give_all()  # what a thread left that met the end
 
-    def _hand_over(self) -> None:
+    def _give_all(self) -> None:
+        """Give all answers that are here, the owner's last word too. For the client's task."""
         while (frame := self._reader.first()) is not None:
             answer = decode_answer(frame)
             self._is_sent_away = answer == SENT_AWAY
