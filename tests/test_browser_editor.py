@@ -115,6 +115,45 @@ async def test_one_sees_others_by_name_with_their_cursors_until_they_leave(tmp_p
         await drive(work)
 
 
+async def test_line_ends_of_windows_stay_what_they_are_while_two_type(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.phext()[AT] = "one\ntwo\nthree"
+        await node.durable()
+
+        def with_other_ends() -> None:
+            node.phext()[AT] = node.phext()[AT].replace("\n", "\r\n")
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser) as ann:
+                of_ann = _open(ann, port)
+                trio.from_thread.run_sync(with_other_ends)
+                with visiting(browser) as bob:
+                    of_bob = _open(bob, port)
+
+                    def until_both(*lines: str) -> None:
+                        until(ann, lambda: _lines(of_ann) == _lines(of_bob) == [*lines])
+
+                    of_ann.press("Control+End")
+                    ann.keyboard.type("!\nfour")
+                    until_both("one", "two", "three!", "four")
+                    of_bob.press("Control+End")
+                    for key in ("ArrowUp", "ArrowUp", "Home", "x", "Home", "Backspace"):
+                        bob.keyboard.press(key)
+                    until_both("onextwo", "three!", "four")
+                    bob.locator(".caret").wait_for(state="attached")
+                    ann.keyboard.type(".")
+                    until_both("onextwo", "three!", "four.")
+                    for _ in range(9):  # how many steps it was is a question of time
+                        ann.keyboard.press("Control+z")
+                    until_both("onextwo", "three")
+                    bob.keyboard.type("-")
+                    until_both("one-xtwo", "three")
+
+        await drive(work)
+        assert node.phext()[AT] == "one-xtwo\r\nthree"
+
+
 async def test_what_no_scroll_can_hold_is_taken_back_with_a_reason(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path) as (node, port):

@@ -178,6 +178,17 @@ async def test_a_scroll_is_saved_unless_it_changed_meanwhile(tmp_path: Path) -> 
         assert (await send_form(port, path, seen="x", text=""))[0] == 400
 
 
+async def test_a_form_leaves_the_line_ends_of_windows_what_they_are(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        path = f"/scroll/memory/{AT}"
+        node.phext()[AT] = "One\r\ntwo"
+        seen = re.search(r'name="seen" value="(\w+)"', await page_of(port, path))
+        assert seen is not None
+        await send_form(port, path, seen=seen[1], text="One\r\ntwo\r\nthree")
+        assert node.phext()[AT] == "One\r\ntwo\r\nthree"
+
+
 async def test_a_text_of_the_past_is_shown_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 
 import { Annotation, RangeSet } from '@codemirror/state'
 import { Decoration, EditorView, ViewPlugin, WidgetType } from '@codemirror/view'
-import * as Y from 'yjs'
+import { ySyncFacet } from 'y-codemirror.next'
 
 export const COLOURS = ['#0b6e4f', '#a4243b', '#5f3dc4', '#9a5b00', '#1864ab', '#a61e4d', '#2b6a00', '#495057']
 const NAME_MAX = 40
@@ -41,21 +41,21 @@ class Caret extends WidgetType {
   ignoreEvent() { return true }
 }
 
-function absolute(position, text) {
+function absolute(position, places) {
   try {
-    const found = Y.createAbsolutePositionFromRelativePosition(position, text.doc)
-    return found?.type === text ? found.index : null
+    return places.fromYPos(position).pos
   } catch { // others may say anything
     return null
   }
 }
 
-function decorations(text, awareness, length) {
+function decorations(state, awareness) {
+  const [places, { length }] = [state.facet(ySyncFacet), state.doc]
   const drawn = []
   for (const { client, name, cursor } of people(awareness)) {
     if (!cursor?.anchor || !cursor?.head) continue
-    const anchor = absolute(cursor.anchor, text)
-    const head = absolute(cursor.head, text)
+    const anchor = absolute(cursor.anchor, places)
+    const head = absolute(cursor.head, places)
     if (anchor === null || head === null || Math.max(anchor, head) > length) continue
     const number = client % COLOURS.length
     const [from, to] = anchor < head ? [anchor, head] : [head, anchor]
@@ -81,10 +81,10 @@ const look = EditorView.baseTheme({
 })
 
 /** Draw the cursors of others, and tell them of this one. */
-export function cursors(text, awareness) {
+export function cursors(awareness) {
   const plugin = ViewPlugin.fromClass(class {
     constructor(view) {
-      this.decorations = decorations(text, awareness, view.state.doc.length)
+      this.decorations = decorations(view.state, awareness)
       this.listener = ({ added, updated, removed }) => {
         const clients = [...added, ...updated, ...removed]
         if (clients.some(client => client !== awareness.clientID)) {
@@ -97,18 +97,14 @@ export function cursors(text, awareness) {
     update(update) {
       this.tell(update)
       if (update.docChanged || update.transactions.some(each => each.annotation(changed))) {
-        this.decorations = decorations(text, awareness, update.state.doc.length)
+        this.decorations = decorations(update.state, awareness)
       }
     }
 
     tell({ view, state }) {
       const { anchor, head } = state.selection.main
-      const cursor = view.hasFocus
-        ? {
-            anchor: Y.createRelativePositionFromTypeIndex(text, anchor),
-            head: Y.createRelativePositionFromTypeIndex(text, head),
-          }
-        : null
+      const places = state.facet(ySyncFacet)
+      const cursor = view.hasFocus ? { anchor: places.toYPos(anchor), head: places.toYPos(head) } : null
       const told = awareness.getLocalState()?.cursor ?? null
       if (JSON.stringify(told) !== JSON.stringify(cursor)) awareness.setLocalStateField('cursor', cursor)
     }

@@ -5,9 +5,10 @@ import { defaultKeymap } from '@codemirror/commands'
 import { search, searchKeymap } from '@codemirror/search'
 import { Compartment, EditorState } from '@codemirror/state'
 import { drawSelection, EditorView, keymap, lineNumbers } from '@codemirror/view'
-import { yCollab, yUndoManagerKeymap } from 'y-codemirror.next'
+import { yUndoManagerKeymap } from 'y-codemirror.next'
 import { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
+import { binding } from '../editor/binding.js'
 import { blame } from '../editor/blame.js'
 import { COLOURS, cursors, people } from '../editor/cursors.js'
 import { look, markdown } from '../editor/look.js'
@@ -76,8 +77,8 @@ class Editor {
       EditorView.lineWrapping,
       EditorView.contentAttributes.of({ 'aria-label': `Text of ${host.dataset.at}` }),
       this.writing.of([]),
-      yCollab(this.text, null, { undoManager: new Y.UndoManager(this.text) }),
-      cursors(this.text, this.awareness),
+      binding(this.text, new Y.UndoManager(this.text)),
+      cursors(this.awareness),
     ]
   }
 

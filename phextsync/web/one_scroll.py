@@ -1,5 +1,6 @@
 """One scroll: the view of a scroll. Its text to edit, who wrote what, its past, its conflicts."""
 
+import re
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -25,6 +26,7 @@ from phextsync.web.shell import NotFoundError, Shell
 
 _VIEW: Final = "scrolls"
 _VERSIONS: Final = 200
+_ENDS_CR_LF: Final = re.compile(r"[^\n]*\r\n")  # of the first line
 _LINES: Final = 4000  # of a page that says who wrote them: 20 ms
 
 T = TypeVar("T")
@@ -183,7 +185,9 @@ class OneScroll:
 
     async def _save(self, request: Request) -> Response:
         place, given = await self._place(request), await form_of(request, self._form_bytes_max)
-        text = given.get("text", "").replace("\r\n", "\n")  # as forms send lines
+        text = given.get("text", "")
+        if not _ENDS_CR_LF.match(place.text):  # as forms send lines, whatever they are
+            text = text.replace("\r\n", "\n")
         seen = _bytes(given.get("seen", ""))
         if digest(place.text) != seen:
             told = "It has changed meanwhile. What you wrote is below: look at what is there now."
