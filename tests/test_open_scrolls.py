@@ -279,6 +279,51 @@ def test_one_that_comes_back_is_heard_at_once() -> None:
     assert awareness.encode([10]) == _told((10, 5, "{}"))
 
 
+def test_who_passes_on_what_it_heard_speaks_for_itself_alone() -> None:
+    opened = OpenScrolls(_replicas())
+    told = _told((10, 1, '{"a":1}'))
+    one, viewer = (opened.enter("memory", _A, "web", _nothing) for _ in range(2))
+    awareness = opened.scrolls()[0].awareness
+    one.take_clients(told)
+    awareness.put(ELSEWHERE, 11, 1, "{}")
+    speaker = Speaker(viewer)
+    speaker.receive(0, Reader(varints(1) + sized(b"\0\0")))  # the answer: it hears from now on
+    speaker.receive(1, Reader(sized(_told((11, 1, "{}"), (10, 1, '{"a":1}')))))
+    assert [row[0] for row in awareness.here()] == [10]
+    opened.leave("memory", _A, one)
+    speaker.receive(1, Reader(sized(told)))
+    assert awareness.state(10) == "null"
+    awareness.remove(11)
+    assert awareness.state(11) == "null"
+    speaker.receive(1, Reader(sized(_told((12, 1, '{"b":1}')))))
+    assert awareness.state(12) == '{"b":1}'
+
+
+def test_one_that_comes_back_before_its_socket_ended_stays() -> None:
+    awareness = Awareness()
+    awareness.take(1, _told((10, 4, "{}")))
+    awareness.take(2, _told((10, 4, "{}")))
+    awareness.leave(1)
+    assert awareness.state(10) == "{}"
+    awareness.take(1, _told((11, 1, "{}")), has_heard=True)
+    assert [*awareness] == [10, 11]
+
+
+@pytest.mark.parametrize("participant", [1, ELSEWHERE])
+def test_no_clock_of_one_client_is_more_than_others_can_read(participant: int) -> None:
+    awareness = Awareness()
+    awareness.put(participant, 10, (1 << 53) - 1, "{}")
+    awareness.put(2, 10, (1 << 53) - 1, "{}")
+    for _ in range(3):
+        awareness.leave(2)
+        awareness.remove(10)
+        awareness.take(2, _told((10, 5, "{}")))
+        awareness.take(2, _told((10, (1 << 53) - 1, "null")))
+        reader = Reader(awareness.encode([10]))
+        assert (reader.integer(), reader.integer()) == (1, 10)
+        assert reader.integer() < (1 << 53) - 100  # who is told that it is gone counts on
+
+
 def test_the_newer_state_counts() -> None:
     awareness = Awareness()
     awareness.take(1, _told((10, 4, '{"n":4}')))

@@ -1,8 +1,8 @@
 """Awareness: what the clients at one scroll tell of themselves, for as long as they are there.
 
 The states of y-protocols' awareness: JSON of each client under a clock that grows. A participant
-speaks for one client, the first of which it tells; what it tells of others, they tell themselves.
-Sans-IO.
+speaks for one client, the first of which it tells what it was not told; what it tells of others,
+they tell themselves. Sans-IO.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +23,7 @@ ELSEWHERE: Final = 0
 """The participant of clients at other nodes."""
 
 _GONE_MAX: Final = 256
+_CLOCK_MAX: Final = 1 << 52  # half of what JavaScript counts: whoever counts on is read by others
 _TOLD_OF_MAX: Final = 4 * CLIENTS_MAX  # clients in one message: most clients pass on all they hear
 
 
@@ -64,8 +65,9 @@ class Awareness:
             (client, row.clock, row.state) for client, row in rows if row.participant != ELSEWHERE
         ]
 
-    def take(self, participant: int, update: bytes) -> None:
-        """Take what a participant tells. ProtocolError when that cannot be read, or is too much."""
+    def take(self, participant: int, update: bytes, *, has_heard: bool = False) -> None:
+        """Take what a participant tells, which may be what it was told, if it `has_heard` anything.
+        ProtocolError when that cannot be read, or is too much."""
         reader = Reader(update)
         count = reader.integer()
         if count > _TOLD_OF_MAX:
@@ -75,16 +77,20 @@ class Awareness:
             if self._spoken_for.get(participant, client) != client:
                 continue
             _check(state)
-            if state != "null":
-                self._spoken_for[participant] = client
-                self.put(participant, client, clock, state)
-            elif client in self._clients and self._clients[client].participant == participant:
-                self._remove(client, max(clock, self._clients[client].clock))
+            if state == "null":
+                known = self._clients.get(client)
+                if known is not None and known.participant == participant:
+                    self._remove(client, max(min(clock, _CLOCK_MAX), known.clock))
+                continue
+            if has_heard and participant not in self._spoken_for and clock <= self._last(client):
+                continue  # it passes on what it heard
+            self._spoken_for[participant] = client
+            self.put(participant, client, clock, state)
 
     def put(self, participant: int, client: int, clock: int, state: str) -> None:
         """A client has a state, unless it had a newer one. One that comes back gets a new clock:
         with the one that it had nobody would listen to it."""
-        known = self._clients.get(client)
+        known, clock = self._clients.get(client), min(clock, _CLOCK_MAX)
         if known is None:
             if len(self._clients) >= CLIENTS_MAX:
                 return
@@ -92,6 +98,8 @@ class Awareness:
                 clock = max(clock, self._gone.pop(client) + 1)
         elif clock < known.clock or (clock == known.clock and participant == known.participant):
             return
+        elif known.participant != participant:  # which speaks for nobody any more
+            self._spoken_for.pop(known.participant, None)
         is_new = known is None or (known.state, known.clock) != (state, clock)
         self._clients[client] = _Client(participant, clock, state)
         if is_new:
@@ -113,10 +121,14 @@ class Awareness:
         """Return the message about some clients, those who are gone among them."""
         rows = []
         for client in clients:
-            found = self._clients.get(client)
-            clock = self._gone.get(client, 0) if found is None else found.clock
+            clock = max(0, self._last(client))
             rows.append(varints(client, clock) + sized_text(self.state(client)))
         return varints(len(rows)) + b"".join(rows)
+
+    def _last(self, client: int) -> int:
+        """Return the last clock of a client, -1 of one that is not known."""
+        found = self._clients.get(client)
+        return self._gone.get(client, -1) if found is None else found.clock
 
     def _remove(self, client: int, clock: int) -> None:
         del self._clients[client]

@@ -125,6 +125,7 @@ class Participant:
         self._waiting_bytes = 0
         self._writes_as: set[int] = set()  # client ids for which there was room
         self._clients: dict[int, None] = dict.fromkeys(scroll.awareness)
+        self._has_heard = False
 
     # -- what comes from the client --------------------------------------------------------
 
@@ -245,9 +246,13 @@ class Participant:
         """The state vector of the scroll here."""
         return self._scroll.vector
 
+    def note_heard(self) -> None:
+        """The client has answered: it may pass on what it was told of others."""
+        self._has_heard = True
+
     def take_clients(self, update: bytes) -> None:
         """Take what the client tells of itself. ProtocolError when it cannot be read."""
-        self._scroll.awareness.take(self.number, update)
+        self._scroll.awareness.take(self.number, update, has_heard=self._has_heard)
 
     def _difference(self) -> bytes | None:
         assert self._has is not None

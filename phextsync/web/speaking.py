@@ -73,6 +73,8 @@ class Speaker:
             return False
         if kind not in (_STEP_2, _UPDATE):
             raise ProtocolError(f"expected a step of synchronization from 0 to 2, found {kind}")
+        if kind == _STEP_2:
+            self._participant.note_heard()
         self._asks |= not self._participant.take(data)
         return True
 
