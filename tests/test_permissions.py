@@ -199,6 +199,43 @@ def test_a_read_only_node_gets_its_range_and_the_rest_is_not_even_counted() -> N
     assert writer.core.lacking(PHEXT, _REST) == ([reader.node_id], [])
 
 
+def _compared(certificate: Permissions) -> int:
+    """Return how often a node is compared with the others while one of these writes."""
+    network = _limited(UNRESTRICTED, UNRESTRICTED, certificate)
+    writer, _, _, reader = network.peers
+    network.link_all()
+    network.run(1)
+    said = _listened(network, lambda sender, receiver: reader in (sender, receiver))
+    for _ in range(40):
+        writer.replica.append(_A, "line\n")
+        network.run(0.25)
+    begun = sum(isinstance(m, Compare) and m.phext == PHEXT and m.step == 0 for m in said)
+    for _ in range(4):
+        reader.core.lacking(PHEXT)  # to be asked makes it compare
+        network.run(0.5)
+    network.assert_equal()
+    assert reader.core.lacking(PHEXT)[1] == []
+    return begun
+
+
+def test_a_node_that_writes_nothing_is_compared_no_more_often_than_others() -> None:
+    assert _compared(_read_only(EVERYTHING)) <= _compared(UNRESTRICTED) + 2
+
+
+def test_a_node_that_writes_nothing_does_not_take_for_sent_what_it_left_to_others() -> None:
+    network = _limited(UNRESTRICTED, _read_only(EVERYTHING))
+    writer, other, reader = network.peers
+    network.link(0, 2)
+    network.link(1, 2)
+    network.run(1)
+    writer.replica.append(_A, "not linked with the other\n")
+    for _ in range(8):
+        network.run(0.1)
+        assert other.node_id not in reader.core.lacking(PHEXT)[0]
+    (lack,) = reader.core.lacking(PHEXT)[1]
+    assert "our certificate does not allow" in lack.reason
+
+
 def test_a_read_only_liar_is_refused_with_a_reason_and_changes_nothing() -> None:
     network = Network(2)
     honest, liar = network.peers

@@ -17,9 +17,9 @@ class LazyPush:
     """Of one link: whom its peer is linked with, and which scrolls it is believed to have newer
     than what it told us. A comparison confirms them, if nothing came since it began.
 
-    `left`: scrolls not relayed, since their writer sends them; at most `left_max`. `written`:
-    scrolls that the peer wrote and others told us, perhaps before they were on its disk. Both say
-    since when.
+    `left`: scrolls not relayed, since their writer sends them or we may not; at most `left_max`.
+    `written`: scrolls that the peer wrote and others told us, perhaps before they were on its disk.
+    Both say since when.
     """
 
     def __init__(self, *, left_max: int) -> None:
@@ -29,14 +29,12 @@ class LazyPush:
         self._left_max = left_max
         self._seen: dict[str, dict[ScrollId, None]] = {}  # by comparisons that are under way
 
-    def may_leave(self, scroll: ScrollId, origin: bytes) -> bool:
-        """Whether the peer gets an update from the node that wrote it, and there is room to note
-        that."""
-        has_room = scroll in self.left or len(self.left) < self._left_max
-        return has_room and origin in self.neighbours
+    def has_room(self, scroll: ScrollId) -> bool:
+        """Whether there is room to note that a scroll is left to others."""
+        return scroll in self.left or len(self.left) < self._left_max
 
     def leave(self, now: float, scroll: ScrollId) -> None:
-        """An update is not relayed: its writer sends it."""
+        """An update is not relayed: others send it."""
         self.left.setdefault(scroll, now)
         self._forget_seen(scroll)
 

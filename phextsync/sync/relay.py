@@ -42,6 +42,7 @@ class Fate(Enum):
     COMPARED = auto()  # the peer hears of it by a comparison
     WRITTEN = auto()  # the peer wrote it, and has it, perhaps not yet on its disk
     LEFT = auto()  # the peer gets it from the node that wrote it
+    BARRED = auto()  # the peer may not take it from us, and gets it from others
     TOLD = auto()  # the peer is told that we have it, and asks if it lacks it
     TELLS = auto()  # the peer wrote it, and tells when it is on its disk
     SENT = auto()
@@ -140,7 +141,7 @@ class Relay:
                 case Fate.TELLS:
                     assert update is not None
                     link.branch.note_written(self._clock.now, update, scroll)
-                case Fate.LEFT:
+                case Fate.LEFT | Fate.BARRED:
                     link.lazy.leave(self._clock.now, scroll)
                 case Fate.WRITTEN:
                     link.lazy.note_written(self._clock.now, scroll)
@@ -183,16 +184,16 @@ class Relay:
             return _fate_where_subscribed(link, origin)
         if not (contains(rights.show, new.coordinate) and link.rights.is_told(scroll)):
             return Fate.NONE  # nothing is noted: what is compared when it holds more brings it
-        if not origin or not contains(rights.send, new.coordinate):
+        if not origin:
             return Fate.COMPARED
         if link.goodbye is not None:
             return Fate.NONE
         if link.peer_id == origin:
             return Fate.WRITTEN
-        may_leave = new.source is not None and not is_asked
-        if may_leave and link.lazy.may_leave(scroll, origin):
-            return Fate.LEFT
-        return Fate.SENT
+        may_leave = new.source is not None and not is_asked and link.lazy.has_room(scroll)
+        if not contains(rights.send, new.coordinate):
+            return Fate.BARRED if may_leave else Fate.COMPARED
+        return Fate.LEFT if may_leave and origin in link.lazy.neighbours else Fate.SENT
 
     def _fate_in_tree(self, link: Link, new: NewUpdate, *, is_asked: bool) -> Fate:
         """The same for what most nodes hold, where they are not all linked."""
@@ -232,10 +233,12 @@ class Relay:
     def ask(self, phext: str, links: list[Link], range_: CoordinateRange) -> None:
         """Somebody asks who has a range: offer what was left of it to others. The answer does not
         wait for a comparison, which a busy link puts off. A peer that may not write answers no
-        offer: a comparison finds what it has."""
+        offer, and one that may not take it from us does not ask back: a comparison finds what it
+        has."""
         self._asked_at[phext] = self._clock.now
         for link in links:
-            answered = intersection((range_,), link.rights.of(phext).take)
+            rights = link.rights.of(phext)
+            answered = intersection(intersection((range_,), rights.take), rights.send)
             for unpushed in (link.lazy, link.branch):
                 if unpushed.left:
                     unsettled = self._replicas.open(phext).uncommitted()
