@@ -1,6 +1,5 @@
 """What a caller's own thread does while the node's loop waits: as if the loop had done it."""
 
-import inspect
 import subprocess
 import sys
 import time
@@ -8,9 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
-from threading import Event, Thread, get_ident
-from types import FrameType
-from typing import Any, Final
+from threading import Event, get_ident
+from typing import Any
 
 import pycrdt
 import pytest
@@ -25,7 +23,6 @@ from phextsync.control.frames import Value
 from phextsync.control.operations import unsigned
 from phextsync.crdt import Scroll
 from phextsync.handles.bell import Bell
-from phextsync.handles.inbox import Inbox
 from phextsync.handles.turn import Turn
 from phextsync.replica.changes import current_session, current_writer
 from phextsync.replica.durability import Durability
@@ -36,6 +33,8 @@ from phextsync.replica.replica import Replica
 from phextsync.sync.relay import Relay
 from sims.processes import PATIENCE_S, make_folder
 from tests.engines import opened
+from tests.interrupting import Interrupt
+from tests.outcomes import Outcome
 
 _A, _B, _C = "1.1.1/1.1.1/1.1.1", "2.1.1/1.1.1/1.1.1", "3.1.1/1.1.1/1.1.1"
 
@@ -63,27 +62,6 @@ class Ring:
             raise KeyboardInterrupt
         self.rung += 1
         self._token.run_sync_soon(int)
-
-
-class Outcome(Thread):
-    """A thread that does one thing."""
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        super().__init__(daemon=True)
-        self.call = call
-        self.given: object = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.given = self.call()
-        except BaseException as error:
-            self.given = error
-
-    def result(self) -> object:
-        self.join(PATIENCE_S)
-        assert not self.is_alive()
-        return self.given
 
 
 def _let_others_run() -> None:
@@ -493,43 +471,6 @@ def test_a_call_in_the_middle_of_a_change_is_refused(handle: Handle, watch: Watc
 
 
 # -- interrupts ----------------------------------------------------------------------------
-
-
-class Interrupt:
-    """Interrupts what a thread does in the code of this library at a step, as a signal may."""
-
-    _FOLDERS: Final = tuple(str(Path(inspect.getfile(each)).parent) for each in (phextsync, pycrdt))
-    # A real one does not come between a lock and the block that gives it back.
-    _WITH_LOCKS: Final = (Turn.take.__code__, Inbox.put.__code__)
-
-    def __init__(self, step: int) -> None:
-        self._left = step
-
-    def __enter__(self) -> "Interrupt":
-        self._before = sys.gettrace()
-        sys.settrace(self._enter)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
-
-    @property
-    def has_come(self) -> bool:
-        return self._left < 0
-
-    def _enter(self, frame: FrameType, event: str, arg: object) -> Any:
-        code = frame.f_code
-        if not code.co_filename.startswith(self._FOLDERS) or code in self._WITH_LOCKS:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._step
-
-    def _step(self, frame: FrameType, event: str, arg: object) -> Any:
-        if event == "opcode" and not self.has_come:
-            self._left -= 1
-            if self.has_come:
-                raise KeyboardInterrupt
-        return self._step
 
 
 @pytest.mark.real

@@ -27,11 +27,14 @@ from phextsync import (
     open_node,
 )
 from phextsync.handles.awaiting import answer
+from phextsync.handles.call import Call
 from phextsync.handles.engine import Engine
 from phextsync.index import EVERYTHING
 from phextsync.replica.replica import Replica
 from sims.processes import PATIENCE_S, make_folder
 from tests.engines import OPTIONS, opened
+from tests.interrupting import Interrupt
+from tests.outcomes import Outcome
 from tests.polling import until_now
 
 pytestmark = pytest.mark.real
@@ -230,6 +233,77 @@ def test_an_interrupt_ends_any_wait_and_leaves_nothing_behind(tmp_path: Path) ->
         assert str(next(changes).coordinates[0]) == _A  # the interrupt lost none
         changes.close()
         until_now(lambda: attached.client.statistics() == (0, 0))
+
+
+@pytest.mark.parametrize("is_owner", [True, False])
+def test_an_interrupt_anywhere_in_a_wait_for_changes_loses_none(
+    tmp_path: Path, is_owner: bool
+) -> None:
+    folder = make_folder(tmp_path)
+    with opened(folder) as (_, owner), opened(folder) as (_, attached):
+        reader = owner if is_owner else attached
+
+        def wait() -> int:
+            step = 0
+            with reader.phext().changes(texts=True) as changes:
+                while True:
+                    owner.phext()[_A] = f"text {step}"
+                    with Interrupt(step) as interrupt:
+                        try:
+                            change = next(changes)
+                        except KeyboardInterrupt:
+                            change = None
+                    change = change or next(changes)
+                    assert [each.new for each in change.texts] == [f"text {step}"]
+                    if not interrupt.has_come:
+                        return step
+                    step += 1
+
+        steps = Outcome(wait).result()
+        assert isinstance(steps, int), steps
+        assert steps > 100
+
+
+def test_an_interrupt_after_a_wait_for_changes_loses_none(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lock:
+        def __enter__(self) -> None:
+            """Nobody else waits."""
+
+        def __exit__(self, *_: object) -> None:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    memory = handle.phext()
+    with memory.changes() as changes:
+        monkeypatch.setattr(changes, "_turn", Lock())
+        memory[_A] = "text"
+        with pytest.raises(KeyboardInterrupt):
+            next(changes)
+        change = Outcome(lambda: next(changes)).result()
+        assert isinstance(change, Change)
+        assert str(change.coordinates[0]) == _A
+
+
+def test_an_interrupt_of_who_has_an_answer_leaves_it_to_others() -> None:
+    class Lock:
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+            self.release = self._lock.release
+
+        def acquire(self, timeout: float) -> None:
+            assert self._lock.acquire(timeout=timeout)
+            raise KeyboardInterrupt
+
+    call = Call([])
+    lock = Lock()
+    call._pending = lock  # type: ignore[assignment]
+    call.complete(7)
+    with pytest.raises(KeyboardInterrupt):
+        call.result()
+    call._pending = lock._lock
+    assert call.result(0) == 7
 
 
 # -- children of a fork ----------------------------------------------------------------------

@@ -48,9 +48,16 @@ class Call:
     def result(self, timeout_s: float | None = None) -> Value:
         """Wait for the answer, and return it or raise its error. TimeoutError when it takes
         longer."""
-        if not self._pending.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s)):
-            raise TimeoutError
-        _release(self._pending)
+        wait_s = -1 if timeout_s is None else max(0.0, timeout_s)
+        try:
+            if not self._pending.acquire(timeout=wait_s):
+                raise TimeoutError
+        finally:  # an interrupt, too, leaves it to others who wait
+            if self._is_answered:
+                try:  # noqa: SIM105 - `suppress` begins with a call, after which one may come
+                    self._pending.release()
+                except RuntimeError:
+                    pass
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer

@@ -20,7 +20,7 @@ class Changes:
     def __init__(self, engine: Engine, phext: str, range_: Range, *, texts: bool) -> None:
         self._engine = engine
         self._phext = phext
-        self._next: Call | None = None  # without an answer, though an interrupt ended the wait
+        self._next: Call | None = None  # whose answer was not returned yet, whatever interrupted
         self._turn = threading.RLock()  # of those who want the next change
         self._is_waiting = False
         self._process = os.getpid()
@@ -37,6 +37,18 @@ class Changes:
         return self
 
     def __next__(self) -> Change:
+        while True:
+            call, change = self._awaited()
+            # Python looks for no signals from here to the end: so an interrupt has come before, and
+            # the next call returns this change, or comes after it was returned.
+            if self._next is call:
+                self._next = None
+                if change is None:
+                    raise StopIteration
+                return change
+
+    def _awaited(self) -> tuple[Call, Change | None]:
+        """Return the call that asked for the next change, and that change, None at the end."""
         if self._process != os.getpid():  # a thread that is not here may have the turn
             raise ClosedError(self._engine.closed_because)
         with self._turn:
@@ -53,14 +65,14 @@ class Changes:
             finally:
                 self._is_waiting = False
 
-    def _take(self) -> Change:
+    def _take(self) -> tuple[Call, Change | None]:
         if self._next is None:
-            self._next = self._engine.begin(operations.NEXT, self._watch.number)
+            self._next = self._engine.prepared(operations.NEXT, self._watch.number)
+            self._engine.send(self._next)
+        else:  # an interrupt ended the last wait, perhaps before this was sent
+            self._engine.send_again(self._next)
         change = operations.NEXT.answer.decode(self._next.result())
-        self._next = None
-        if change is None:
-            raise StopIteration
-        return change.change(self._phext)
+        return self._next, None if change is None else change.change(self._phext)
 
     def close(self) -> None:
         """End the iteration, in any thread that waits for it."""

@@ -155,9 +155,24 @@ class Engine:
     def begin(self, operation: Operation[T], *arguments: Value, writer: str = "") -> Call:
         """Send a request on its way, for a writer of that label. See `check_arguments` and
         `check_request`."""
-        call = self._begin(operation, self._checked(operation, arguments, writer))
-        self._let_read(call)
+        call = self.prepared(operation, *arguments, writer=writer)
+        self.send(call)
         return call
+
+    def prepared(self, operation: Operation[T], *arguments: Value, writer: str = "") -> Call:
+        """Return the call that `begin` would send."""
+        return Call(self._checked(operation, arguments, writer), OPERATIONS[operation.name])
+
+    def send(self, call: Call) -> None:
+        """Send a request on its way. For one that an interrupt may have kept from it there is
+        `send_again`."""
+        self._send(call)
+        self._let_read(call)
+
+    def send_again(self, call: Call) -> None:
+        """Send a request on its way unless it is."""
+        self._hand_over(self.client.start, call)
+        self._let_read(call)
 
     def _checked(
         self, operation: Operation[T], arguments: Sequence[Value], writer: str
@@ -170,13 +185,11 @@ class Engine:
         check_request(request)
         return request
 
-    def _begin(self, operation: Operation[T], request: list[Value]) -> Call:
-        call = Call(request, OPERATIONS[operation.name])
+    def _send(self, call: Call) -> None:
         if not self.client.start_at_once(call):
             self._hand_over(self.client.start, call)
         elif self.client.is_in_the_middle:
             self._soon(self.client.finish, call)
-        return call
 
     def _let_read(self, call: Call) -> None:
         """Let the client's task read what no thread that waits will."""
@@ -201,7 +214,9 @@ class Engine:
         request = self._checked(operation, arguments, writer)
         done = self._direct.ask(operation, request)
         if done is None:
-            done = (self.wait(self._begin(operation, request), wait_s),)
+            call = Call(request, OPERATIONS[operation.name])
+            self._send(call)
+            done = (self.wait(call, wait_s),)
         return operation.answer.decode(done[0])
 
     def wait(self, call: Call, timeout_s: float | None = None) -> Value:

@@ -230,12 +230,15 @@ class FolderClient:
             self._line.end()
 
     def start(self, call: Call) -> None:
-        """Take up a request; its future has the answer later."""
+        """Take up a request, if it was not; its call has the answer later."""
+        noted = self._lasting if call.lasts else self._calls
         if self._end is not None:
             call.complete(ClosedError(self._end))
             return
-        call.number = self._sender.count(self._lasting if call.lasts else self._calls, call)
-        self._advance(call)
+        # In this order: a thread that gives an answer takes the call from those noted at last.
+        if noted.get(call.number) is not call and not call.is_answered:
+            call.number = self._sender.count(noted, call)
+            self._advance(call)
         self._left.discard((self.start, call))
 
     def finish(self, _: Call) -> None:
