@@ -346,13 +346,78 @@ with open_() as owner, open_() as attached:
         assert memory[A] == 'text' and node.status().running
         assert steps.can_undo is False
 """
+    _run(program)
+
+
+@pytest.mark.parametrize("name", ["owner", "attached"])
+def test_a_child_that_was_forked_in_the_middle_of_a_wait_waits_no_more(
+    tmp_path: Path, name: str
+) -> None:
+    _run(f"""
+import os, signal, sys, threading, phextsync
+main, folder = threading.main_thread().ident, {str(make_folder(tmp_path))!r}
+def open_(): return phextsync.open(folder, host='127.0.0.1', port=0, discover=False)
+def fork(*_):
+    child = os.fork()
+    if child == 0:
+        signal.alarm({int(PATIENCE_S)})  # and goes on with what it waited for
+    else:
+        assert os.waitpid(child, 0)[1] == 0
+        raise KeyboardInterrupt
+signal.signal(signal.SIGUSR1, fork)
+def interrupt():
+    names = []
+    while 'synced' not in names:
+        frame, names = sys._current_frames()[main], []
+        while frame is not None:
+            names.append(frame.f_code.co_name)
+            frame = frame.f_back
+    signal.pthread_kill(main, signal.SIGUSR1)
+with open_() as owner, open_() as attached:
+    threading.Thread(target=interrupt, daemon=True).start()
+    try: {name}.synced(peers=1)
+    except KeyboardInterrupt: pass
+    except phextsync.ClosedError as error:
+        assert 'open it again in process' in str(error), error
+        os._exit(0)
+""")
+
+
+def test_a_child_of_a_fork_closes_no_socket_that_its_handles_still_use(tmp_path: Path) -> None:
+    _run(f"""
+import os, signal, phextsync
+from phextsync import sockets
+folder, A = {str(make_folder(tmp_path))!r}, {_A!r}
+def open_(): return phextsync.open(folder, host='127.0.0.1', port=0, discover=False)
+found = []
+class Finalized:
+    def detach(self):  # as a finalizer may come in between
+        signal.alarm({int(PATIENCE_S)})
+        try: attached.phext().append(A, 'x')
+        except phextsync.ClosedError as error: found.append(str(error))
+        return -1
+with open_() as owner, open_() as attached:
+    attached.phext()[A] = 'text'
+    finalized = Finalized()
+    sockets._sockets.add(finalized)
+    child = os.fork()
+    if child == 0:
+        os._exit('open it again in process' not in ''.join(found))
+    assert os.waitpid(child, 0)[1] == 0
+    assert attached.phext()[A] == 'text'
+""")
+
+
+def _run(program: str) -> None:
+    """Run a program in a process of its own, which neither fails nor prints anything. It ends what
+    hangs itself."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         capture_output=True,
         check=False,
         timeout=4 * PATIENCE_S,
     )
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 # -- tasks that are cancelled ----------------------------------------------------------------

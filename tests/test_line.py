@@ -157,7 +157,7 @@ async def test_a_request_is_sent_without_a_turn_of_the_client(tmp_path: Path) ->
 
 async def test_none_goes_at_once_while_there_is_no_owner_or_in_a_child(tmp_path: Path) -> None:
     async with _attached(tmp_path) as (client, owner):
-        client.abandon()
+        client.abandon("this is a child")
         assert not client.start_at_once(_append())
         assert owner.requests() == []
     assert not client.start_at_once(_append())

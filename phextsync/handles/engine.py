@@ -145,7 +145,7 @@ class Engine:
             f"{self.folder} was opened before a fork, in process {os.getppid()}; "
             f"open it again in process {os.getpid()}"
         )
-        self.client.abandon()
+        self.client.abandon(self.closed_because)
         self._direct.end()
         self._leave()
         _engines.discard(self)

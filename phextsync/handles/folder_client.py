@@ -134,12 +134,16 @@ class FolderClient:
         """Return what can be counted of this client. From any thread."""
         return ClientStatistics(len(self._calls), len(self._lasting))
 
-    def abandon(self) -> None:
-        """Forget the node: this is the child of a fork, and the node runs in its parent."""
+    def abandon(self, reason: str) -> None:
+        """Forget the node: this is the child of a fork, and the node runs in its parent. What the
+        thread of the child waits for, in whose midst it was forked, has no other answer."""
         self.reading = threading.RLock()  # a thread that does not exist here may hold the other
         self._session = None
         self._sender.close()
         self._reader.close()
+        for _, call in self._left:
+            call.complete(ClosedError(reason))
+        self._finish(reason)
 
     # -- requests --------------------------------------------------------------------------
 
