@@ -797,6 +797,80 @@ assert reader.first() == bytes([7])
     subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of memory")
+def test_what_finds_no_memory_ends_the_stream_behind_what_came_before() -> None:
+    program = """
+import resource
+from phextsync.index import SharedReader
+
+reader = SharedReader(100)
+reader.open(0)
+frames = [bytes([0, 0, 0, 40]) + bytes([each] * 40) for each in range(4)]
+big = bytes(256 << 20)
+reader.feed(b"".join(frames)[:-1])
+reader.done(reader.first())  # what is left is moved over it
+limits = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (1, limits[1]))
+try:
+    reader.feed(big)
+except MemoryError:
+    pass
+else:
+    raise SystemExit("there was memory")
+resource.setrlimit(resource.RLIMIT_AS, limits)
+for frame in frames[1:3]:
+    assert reader.first() == frame[4:], reader.first()
+    reader.done(reader.first())
+assert reader.first() is None
+assert reader.has_ended
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)
+
+
+class _Full:
+    """A reader that finds no memory for what arrives first."""
+
+    def __init__(self, frame_bytes_max: int) -> None:
+        self._reader = SharedReader(frame_bytes_max)
+        self._is_full = True
+
+    def receive(self) -> None:
+        self._reader.receive()
+        if self._is_full and self._reader.first() is not None:
+            self._is_full = False
+            self._reader.feed(b"")
+            raise MemoryError
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._reader, name)
+
+
+async def test_who_finds_no_memory_for_what_arrives_is_told_and_others_are_answered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_client, "SharedReader", _Full)
+    client = FolderClient(tmp_path, lambda: pytest.fail("it may not own the folder"))
+    with _listening(tmp_path) as listening:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(client.run)
+            owner = Owner(listening.accept()[0])
+            await trio.testing.wait_all_tasks_blocked()
+            call = _append()
+            assert client.start_at_once(call)
+            owner.answer(7)
+            with pytest.raises(MemoryError):
+                client.read_answer(call, None)
+            assert client.must_read
+            client.read(call)
+            with trio.fail_after(PATIENCE_S):
+                other = Owner(await trio.to_thread.run_sync(lambda: listening.accept()[0]))
+            requests = await _all_of(other, 2)
+            assert [request[0] for _, _, request in requests] == ["attach", "append"]
+            nursery.cancel_scope.cancel()
+        owner.close()
+        other.close()
+
+
 def test_of_a_frame_that_goes_in_part_the_rest_is_left_and_no_other_goes() -> None:
     noted = dict[int, str]()
     sender = NumberedSender(set[str]())

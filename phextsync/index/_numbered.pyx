@@ -147,19 +147,26 @@ cdef class SharedReader:
         if self.descriptor >= 0:
             received = receive_now(self.descriptor, arrived, RECEIVE_BYTES)
             if received >= 0:
-                self.feed(PyBytes_FromStringAndSize(arrived, received))
+                self._take(arrived, received)
 
     def feed(self, bytes data not None):
         """Take in what has arrived; nothing is the end."""
+        self._take(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+    cdef _take(self, const char* data, Py_ssize_t size):
+        """Take in what has arrived. MemoryError when it cannot be: then this is the end, since
+        what comes later would follow on a hole; what came before can be handled."""
         cdef Py_ssize_t left = PyByteArray_GET_SIZE(self._buffer) - self._start
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
-        cdef char* begin
-        if self._start:
-            begin = PyByteArray_AS_STRING(self._buffer)
-            memmove(begin, begin + self._start, left)
-            self._start = 0
-        PyByteArray_Resize(self._buffer, left + size)
-        memcpy(PyByteArray_AS_STRING(self._buffer) + left, PyBytes_AS_STRING(data), size)
+        cdef char* begin = PyByteArray_AS_STRING(self._buffer)
+        memmove(begin, begin + self._start, left)
+        try:
+            PyByteArray_Resize(self._buffer, left + size)
+        except MemoryError:
+            memmove(begin + self._start, begin, left)
+            self.has_ended = True
+            raise
+        self._start = 0
+        memcpy(PyByteArray_AS_STRING(self._buffer) + left, data, size)
         if not size:
             self.has_ended = True
 
