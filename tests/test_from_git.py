@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import permutations
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from phextsync.control.brought import BROUGHT, brought_to, note
 from phextsync.errors import PhextsyncError
 from phextsync.index import EMPTY_VERSION, CoordinateRange
-from phextsync.migrations.bringing import Bringing, Outcome, label_of
+from phextsync.migrations.bringing import Bringing, DatedText, Outcome, label_of
 from phextsync.migrations.git_files import files_of, versioned
 from phextsync.migrations.git_repository import open_repository
 from phextsync.replica.replicas import ReplicaSet
@@ -141,12 +142,21 @@ def test_a_directory_that_is_bound_afterwards_stays_as_it_is(
 
 
 def test_doing_it_again_goes_on_and_doubles_nothing(
-    user: CommandUser, repository: Repository
+    user: CommandUser, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _bring(user, repository)
+    bring = Bringing.bring
+
+    def end_at(self: Bringing, path: str, text: str, versions: Sequence[DatedText]) -> Outcome:
+        if path == "sub/a b.md":
+            raise OSError("the disk is full")
+        return bring(self, path, text, versions)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bringing, "bring", end_at)
+        user.run("migrate", "git", str(repository.path), "--at", "7.*", "--yes")
     place = _places(user)["list.md"]
     log = _json(user, "log", place)
-    user.out("rm", _places(user)["sub/a b.md"])
+    assert len(log) == 3
     again = _bring(user, repository).splitlines()
     assert again == [
         "list.md: 3 versions by 2 authors, there already",
@@ -157,6 +167,34 @@ def test_doing_it_again_goes_on_and_doubles_nothing(
     told = user.run("migrate", "git", str(repository.path), "--at", "7.*", "--yes")
     assert "left in git: list.md: its scroll has another text" in told.output
     assert user.out("get", place) == "milk\neggs\nbread\noil\n"
+
+
+def test_what_was_deleted_since_is_not_brought_again(
+    user: CommandUser, repository: Repository
+) -> None:
+    _bring(user, repository)
+    place, names = _places(user)["list.md"], user.out("get", "7.1.1/1.1.1/1.1.1")
+    user.out("rm", place)
+    user.out("set", "7.1.1/1.1.1/1.1.1", names.replace(f"{place} list.md\n", ""))
+    log = _json(user, "log", place)
+    assert _bring(user, repository).splitlines() == [
+        "list.md: 3 versions by 2 authors, brought before, and deleted here since",
+        "sub/a b.md: 1 version by 1 author, there already",
+    ]
+    assert user.run("get", place).exit_code == 1
+    assert "list.md" not in _places(user)
+    assert _json(user, "log", place) == log
+
+
+def test_a_file_that_is_empty_at_last_is_brought_once(
+    user: CommandUser, repository: Repository
+) -> None:
+    repository.commit({"list.md": ""}, "Ben", "2024-04-05")
+    _bring(user, repository)
+    place = _places(user)["list.md"]
+    log = _json(user, "log", place)
+    assert _bring(user, repository).splitlines()[0].endswith("there already")
+    assert _json(user, "log", place) == log
 
 
 def _brought_apart(*repositories: Repository) -> list[ReplicaSet]:
@@ -172,7 +210,7 @@ def _brought_apart(*repositories: Repository) -> list[ReplicaSet]:
         with open_repository(repository.path) as opened, opened.objects() as read:
             bringing = Bringing(replicas, "memory", CoordinateRange.parse("7.*"))
             found, _ = files_of(opened, read)
-            bringing.name({history.file.path: "" for history in found})
+            bringing.name({history.file.path: "" for history in found}, lambda _: ("", ()))
             for history in found:
                 file = versioned(history, read)
                 assert bringing.bring(file.path, file.text, file.versions) is Outcome.BROUGHT

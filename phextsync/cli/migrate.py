@@ -30,7 +30,7 @@ from phextsync.files.names import prefix_of
 from phextsync.handles.visit import Alone
 from phextsync.index import CoordinateRange
 from phextsync.migrations import sq_phexts
-from phextsync.migrations.bringing import Bringing, Outcome
+from phextsync.migrations.bringing import Bringing, Outcome, Versions
 from phextsync.migrations.conflict_copies import Merge, carry_out, find_copies, merge
 from phextsync.migrations.file_histories import FileHistory
 from phextsync.migrations.git_files import Left, Reads, Versioned, files_of, marks_of, versioned
@@ -95,8 +95,8 @@ def git(
     What each commit changed is a version, by its author and of its time. History is kept in the
     range from then on. The repository stays as it is, and nothing of its configuration is used. On
     one machine, where no node runs: others get it from there, and are told so if they bring another
-    commit. Files that have text already are left alone, so the same command goes on if it was cut
-    short.
+    commit. Files that have text already are left alone, and so are those that were brought before
+    and deleted here since: the same command goes on if it was cut short.
     """
     folder, range_ = existing_folder(data), CoordinateRange.parse(at)
     prefix_of(range_)
@@ -141,7 +141,14 @@ def _tell_brought(here: list[Brought], commit: str, node_id: bytes, where: str) 
 def _bring(bringing: Bringing, found: list[FileHistory], read: Reads) -> list[Left]:
     """Bring files, and say so; return what is not brought."""
     left: list[Left] = []
-    bringing.name({history.file.path: marks_of(history.file) for history in found})
+    histories = {history.file.path: history for history in found}
+
+    def read_versions(path: str) -> Versions:
+        file = versioned(histories[path], read)
+        return file.text, file.versions
+
+    marks = {path: marks_of(history.file) for path, history in histories.items()}
+    bringing.name(marks, read_versions)
     for history in found:
         file = versioned(history, read)
         outcome = bringing.bring(file.path, file.text, file.versions)
