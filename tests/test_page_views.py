@@ -215,6 +215,15 @@ async def test_of_a_conflict_one_takes_either_side(side: str, tmp_path: Path) ->
         with FileDesk(node.replicas, node.folder).at(node):
             page = await page_of(port, f"/scroll/memory/{AT}")
             assert "their &lt;b&gt;line" in page
+            for query, count in (
+                ("", 1),
+                ("?phext=memory", 1),
+                (f"?phext=memory&coordinate=0{AT}", 1),
+                ("?phext=memory&coordinate=1.1.1/1.1.1/1.1.2", 0),
+                ("?phext=other", 0),
+            ):
+                told = await ask(port, "GET", f"/api/v1/conflicts{query}")
+                assert (told[0], len(json.loads(told[2]))) == (200, count), query
             (number,) = re.findall(r'action="/settle/(\w+)"', page)
             assert (await send_form(port, f"/settle/{number}", side="both"))[0] == 400
             status, link, _ = await send_form(port, f"/settle/{number}", side=side)

@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import trio
 
-from phextsync.control.operations import OPERATIONS
-from phextsync.web.api import ENDPOINTS, description
+from phextsync.web.api import ENDPOINTS, PREFIX, Api, description
 from phextsync.web.elsewhere import Elsewhere
 from phextsync.web.limits import WebLimits
 from tests.web_nodes import AT, BROWSER, HOST, ask, make_identity, web_node
@@ -75,10 +76,94 @@ def test_the_description_names_every_endpoint_with_the_words_of_its_operation() 
     told = json.loads(json.dumps(description()))
     for endpoint in ENDPOINTS:
         row = told["paths"][endpoint.path.replace(":path", "")][endpoint.method.lower()]
-        assert row["summary"] == OPERATIONS[row["operationId"]].about
+        assert row["summary"] == endpoint.operation.about
         named = {each["name"] for each in row["parameters"]}
+        named -= {"If-Match", "If-None-Match"}
         assert named == {given.name for given in endpoint.given if given.place != "body"}
         assert len(endpoint.given) <= len(endpoint.operation.arguments)
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
+async def test_nothing_is_written_over_what_the_client_has_not_seen(
+    method: str, tmp_path: Path
+) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+
+        async def write(**conditions: str) -> int:
+            named = {name.replace("_", "-"): value for name, value in conditions.items()}
+            return (await ask(port, method, _SCROLL, b"mine", named))[0]
+
+        node.phext()[AT] = "old"
+        old = (await ask(port, "GET", _SCROLL))[1]["etag"]
+        node.phext()[AT] = "new"
+        new = (await ask(port, "GET", _SCROLL))[1]["etag"]
+        assert await write(If_Match=old) == 412
+        assert await write(If_None_Match="*") == 412
+        for unread in ("", '""', "*", f"W/{new}", f"{new}, {old}", "x"):
+            assert await write(If_Match=unread) == 400
+        assert await write(If_None_Match=new) == 400
+        assert await write(If_None_Match="*", If_Match=new) == 400
+        assert node.phext()[AT] == "new"
+        assert await write(If_Match=new) == 200
+        node.phext()[AT] = ""
+        assert await write(If_None_Match="*") == 200
+
+
+async def test_what_a_client_knows_is_not_sent_again(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.phext()[AT] = "text"
+        tag = (await ask(port, "GET", _SCROLL))[1]["etag"]
+        for known, status in (
+            (tag, 304),
+            (f'"x", {tag}', 304),
+            (f"W/{tag}", 304),
+            ("*", 304),
+            ('"x"', 200),
+        ):
+            found, headers, _ = await ask(port, "GET", _SCROLL, headers={"If-None-Match": known})
+            assert (found, headers["etag"]) == (status, tag)
+
+
+async def _status(port: int, method: str, path: str, row: Any, given: dict[str, str]) -> int:
+    """Return the status of an answer whose type has to be one that the description has."""
+    target = f"{PREFIX}{path}?{urlencode(given)}".format_map(given)
+    status, headers, _ = await ask(port, method.upper(), target)
+    told = row["responses"].get(str(status), row["responses"]["default"])["content"]
+    assert headers["content-type"].partition(";")[0] in told, target
+    return status
+
+
+async def test_the_description_is_true_of_every_route(tmp_path: Path) -> None:
+    told = json.loads(json.dumps(description()))["paths"]
+    rows = [(path, *each) for path, methods in told.items() for each in methods.items()]
+    values = {"phext": "memory", "coordinate": AT.replace("/", "%2F"), "words": "a", "time_ms": "1"}
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        routes = {
+            (route.path.removeprefix(PREFIX).replace(":path", ""), method.lower())
+            for route in Api(node).routes()
+            for method in (route.methods or set()) - {"HEAD"}
+        }
+        assert routes == {("/openapi.json", "get"), *((path, method) for path, method, _ in rows)}
+        for path, method, row in rows:
+            places = {each["name"]: each for each in row["parameters"] if each["in"] != "header"}
+            asked = {name: values[name] for name in places if places[name]["required"]}
+            assert await _status(port, method, path, row, asked) in (200, 404)
+            for name, place in places.items():
+                kind = place["schema"]["type"]
+                if place["in"] == "query" and place["required"]:
+                    without = {each: asked[each] for each in asked if each != name}
+                    assert await _status(port, method, path, row, without) == 400
+                if kind != "string":
+                    assert await _status(port, method, path, row, {**asked, name: "x"}) == 400
+                    status = await _status(port, method, path, row, {**asked, name: ""})
+                    assert status == (200 if place.get("allowEmptyValue") else 400)
+                if "default" in place["schema"]:
+                    given = str(place["schema"]["default"]).lower()
+                    status = await _status(port, method, path, row, {**asked, name: given})
+                    assert status == 200
 
 
 async def test_an_error_in_telling_of_editors_ends_nothing_else(

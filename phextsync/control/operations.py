@@ -96,7 +96,11 @@ REPLACE: Final = Operation(
     changes=True,
 )
 APPEND: Final = Operation(
-    "append", (PHEXT, AT, A_TEXT), answers.NOTHING, "adds a text at the end", changes=True
+    "append",
+    (PHEXT, AT, A_TEXT, Argument(SEEN.what, bytes, is_optional=True)),
+    answers.NOTHING,
+    "adds a text at the end",
+    changes=True,
 )
 APPEND_LINE: Final = Operation(
     "append_line",
@@ -113,7 +117,11 @@ SPLICE: Final = Operation(
     changes=True,
 )
 REMOVE: Final = Operation(
-    "remove", (PHEXT, AT), answers.YES, "empties a scroll; whether it had text", changes=True
+    "remove",
+    (PHEXT, AT, Argument(SEEN.what, bytes, is_optional=True)),
+    answers.YES,
+    "empties a scroll; whether it had text",
+    changes=True,
 )
 POP: Final = Operation(
     "pop", (PHEXT, AT), answers.OPTIONAL_TEXT, "the text that was removed, or null", changes=True
@@ -375,7 +383,7 @@ CONFLICTS: Final = Operation(
     "conflicts",
     (Argument("a phext or None", str | None), AFTER),
     answers.ANY,
-    "the conflicts that nobody settled, of all files or one scroll, the oldest first",
+    "the conflicts that nobody settled, of all files, a phext or a scroll, the oldest first",
     is_about_files=True,
 )
 SETTLE_CONFLICT: Final = Operation(

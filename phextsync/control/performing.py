@@ -185,12 +185,11 @@ def _look(replicas: ReplicaSet, replica: Replica, name: str, arguments: list[Val
 
 def _change(replica: Replica, name: str, arguments: list[Value]) -> Value:
     match name, arguments:
-        case "set", [str(coordinate), str(text)]:
+        case "set", [str(coordinate), str(text), *seen]:
+            _check_seen(replica, coordinate, *seen)
             replica.edit(coordinate, text)
-        case "set", [str(coordinate), str(text), bytes(seen)]:
-            _check_seen(replica, coordinate, seen)
-            replica.edit(coordinate, text)
-        case "append", [str(coordinate), str(text)]:
+        case "append", [str(coordinate), str(text), *seen]:
+            _check_seen(replica, coordinate, *seen)
             replica.append(coordinate, text)
         case "edit_from", [str(coordinate), str(base), str(text)]:
             replica.edit_from(coordinate, base, text)
@@ -226,7 +225,8 @@ def _change_and_tell(replica: Replica, name: str, arguments: list[Value]) -> Val
     match name, arguments:
         case "append_line", [str(coordinate), str(text)]:
             return _append_line(replica, coordinate, text)
-        case "remove", [str(coordinate)]:
+        case "remove", [str(coordinate), *seen]:
+            _check_seen(replica, coordinate, *seen)
             return replica.clear_scroll(coordinate)
         case "pop", [str(coordinate)]:
             return _pop(replica, coordinate)
@@ -244,7 +244,9 @@ def _change_and_tell(replica: Replica, name: str, arguments: list[Value]) -> Val
             raise unfit(name, arguments)
 
 
-def _check_seen(replica: Replica, coordinate: str, seen: bytes) -> None:
+def _check_seen(replica: Replica, coordinate: str, seen: Value = b"", *others: Value) -> None:
+    if others or not isinstance(seen, bytes):
+        raise ProtocolError(f"expected the digest of a text, found {[seen, *others]!r:.60}")
     if seen and digest(replica.get(coordinate, "")) != seen:
         raise ConflictError(f"{replica.name} {coordinate} has changed since it was read")
 

@@ -169,12 +169,14 @@ class FileDesk:
     # -- conflicts ---------------------------------------------------------------------------
 
     def conflicts(self, phext: str | None = None, place: str = "") -> list[ToldConflict]:
-        """Return the conflicts that nobody settled, of all files or of one, the oldest first."""
+        """Return the conflicts that nobody settled, of all files, those of a phext or one of them,
+        the oldest first. CoordinateError for what is no place."""
+        at = Coordinate.parse(place) if place else None
         found = [
             _told(bound, each)
             for bound, log in self._logs()
             for each in log
-            if phext is None or (bound.phext == phext and str(each.coordinate) == place)
+            if phext in (None, bound.phext) and at in (None, each.coordinate)
         ]
         return sorted(found, key=lambda told: (told.time_ms, told.path, told.line, told.number))
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from phextsync.control.answers import ANY
 from phextsync.control.bringing import served
 from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, Operation, digest
@@ -34,6 +35,8 @@ PREFIX: Final = "/api/v1"
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 _WRITER: Final = "web"
+_DIRECTORIES: Final = Operation("directories", (), ANY, "how each bound directory is")
+_TAG: Final = re.compile(r'"?([0-9a-f]{32})"?')
 _READ_FURTHER: Final = {"conflicts": cast("Operation[object]", CONFLICTS)}
 _STATUSES: Final = (
     (ConflictError, 412),
@@ -67,7 +70,7 @@ class Given:
         text = given.get(self.name, self.default)
         if text is None:
             raise PhextsyncError(f"expected {self.name} in the query, found none")
-        if text == "" and (self.is_number or self.is_none):
+        if text == "" and self.is_none:
             return None
         if self.is_flag:
             if text not in ("true", "false"):
@@ -94,7 +97,7 @@ _PHEXT: Final = Given("phext", "path")
 _AT: Final = Given("coordinate", "path")
 _RANGE: Final = Given("range", "query", "*")
 _AFTER: Final = Given("after", "query", "")
-_LAST: Final = Given("last", "query", "100", is_number=True)
+_LAST: Final = Given("last", "query", "100", is_number=True, is_none=True)
 _TEXT: Final = Given("text", "body")
 _TIME: Final = Given("time_ms", "query", is_number=True)
 _WORDS: Final = Given("words", "query")
@@ -102,6 +105,7 @@ _LIMIT: Final = Given("limit", "query", "20", is_number=True)
 _COUNT: Final = Given("count", "query", "40", is_number=True)
 _ITSELF: Final = Given("itself", "query", "true", is_flag=True)
 _IN_PHEXT: Final = Given("phext", "query", "", is_none=True)
+_IN_SCROLL: Final = Given("coordinate", "query", "")
 _OF_A_SCROLL: Final = "/phexts/{{phext}}/{}/{{coordinate:path}}"
 _SCROLLS: Final = "/phexts/{phext}/scrolls"
 _SCROLL: Final = _SCROLLS + "/{coordinate:path}"
@@ -130,7 +134,8 @@ ENDPOINTS: Final = (
     _row("GET", _OF_A_SCROLL.format("near"), "near", _PHEXT, _RANGE, _AT, _COUNT, _ITSELF),
     _row("GET", "/phexts/{phext}/deleted", "undeletable", _PHEXT, _RANGE),
     _row("GET", "/phexts/{phext}/lacking", "lacking", _PHEXT, _RANGE),
-    _row("GET", "/conflicts", "conflicts", _IN_PHEXT, _AFTER),
+    _row("GET", "/conflicts", "conflicts", _IN_PHEXT, _IN_SCROLL),
+    Endpoint("GET", "/directories", cast("Operation[object]", _DIRECTORIES), ()),
 )
 
 
@@ -147,7 +152,7 @@ class Api:
             paths.setdefault(endpoint.path, {})[endpoint.method] = endpoint
         made = [self._route(path, rows) for path, rows in paths.items()]
         described = Route(f"{PREFIX}/openapi.json", self._describe, methods=["GET"])
-        return [described, Route(f"{PREFIX}/directories", self._directories), *made]
+        return [described, *made]
 
     def _route(self, path: str, rows: Mapping[str, Endpoint]) -> Route:
         async def answer(request: Request) -> Response:
@@ -162,9 +167,11 @@ class Api:
 
     async def _answer(self, request: Request, endpoint: Endpoint) -> Response:
         operation = endpoint.operation
+        if operation is _DIRECTORIES:
+            return JSONResponse(plain(self._node.status().directories))
         body = await _text_of(request) if _TEXT in endpoint.given else ""
         asked: list[Value] = [operation.name, *(g.of(request, body) for g in endpoint.given)]
-        asked += _seen(request, asked) if operation.name == "set" else []
+        asked += _seen(request) if operation.changes else []
         value = await served(self._node.desk, asked, _WRITER)
         if operation.changes:
             await self._node.durable()
@@ -173,9 +180,6 @@ class Api:
         return JSONResponse(
             plain(_READ_FURTHER.get(operation.name, operation).answer.decode(value))
         )
-
-    async def _directories(self, request: Request) -> Response:
-        return JSONResponse(plain(self._node.status().directories))
 
     async def _describe(self, request: Request) -> Response:
         return JSONResponse(description())
@@ -188,15 +192,25 @@ async def _text_of(request: Request) -> str:
         raise TextError("expected a text in UTF-8, found other bytes") from error
 
 
-def _seen(request: Request, asked: list[Value]) -> list[Value]:
-    """Return what a client saw before it writes, as `If-Match` tells it."""
-    shown = request.headers.get("if-match", "").strip().strip('"')
-    if not shown:
-        return []
-    try:
-        return [bytes.fromhex(shown)]
-    except ValueError as error:
-        raise PhextsyncError(f"expected in If-Match what ETag said, found {shown!r:.60}") from error
+def _seen(request: Request) -> list[Value]:
+    """Return what a client saw before it writes: the text of `If-Match`, or with `If-None-Match: *`
+    that there was none. A condition that cannot be read is an error, and nothing is written."""
+    seen: list[Value] = []
+    if (shown := _shown(request, "if-none-match")) is not None:
+        if shown != "*":
+            raise PhextsyncError(f"expected * in If-None-Match of what writes, found {shown!r:.60}")
+        seen.append(digest(""))
+    if (shown := _shown(request, "if-match")) is not None:
+        found = _TAG.fullmatch(shown)
+        if found is None or seen:
+            raise PhextsyncError(f"expected in If-Match what ETag said, found {shown!r:.60}")
+        seen.append(bytes.fromhex(found[1]))
+    return seen
+
+
+def _shown(request: Request, header: str) -> str | None:
+    lines = request.headers.getlist(header)
+    return ", ".join(lines).strip() if lines else None
 
 
 def _scroll(request: Request, text: Value) -> Response:
@@ -204,7 +218,8 @@ def _scroll(request: Request, text: Value) -> Response:
     if not isinstance(text, str):
         return JSONResponse({"error": "there is no text"}, 404)
     tag = f'"{digest(text).hex()}"'
-    if request.headers.get("if-none-match") == tag:
+    known = _shown(request, "if-none-match") or ""
+    if known == "*" or tag in re.findall(r'"[^"]*"', known):
         return Response(status_code=304, headers={"ETag": tag})
     return PlainTextResponse(text, headers={"ETag": tag})
 
@@ -228,6 +243,13 @@ def plain(value: object) -> Json:
 
 # -- the description -----------------------------------------------------------------------
 
+_TEXT_OF_A_SCROLL: Final[Json] = {"schema": {"type": "string"}}
+_ERROR: Final[Json] = {
+    "application/json": {"schema": {"type": "object", "properties": {"error": {"type": "string"}}}},
+    "text/plain": {},
+}
+_OF_ETAG: Final[Json] = {"ETag": {"schema": {"type": "string"}}}
+
 
 def description() -> dict[str, Json]:
     """Return what there is, in the words of OpenAPI 3.1."""
@@ -246,24 +268,52 @@ def description() -> dict[str, Json]:
 
 
 def _described(endpoint: Endpoint) -> Json:
-    what = [argument.what for argument in endpoint.operation.arguments]
-    parameters: list[Json] = []
-    for given, about in zip(endpoint.given, what, strict=False):
-        if given.place != "body":
-            parameters.append(_parameter(given, about))
-    kind = "text/plain" if endpoint.operation.name == "get" else "application/json"
+    operation = endpoint.operation
+    parameters: list[Json] = [
+        _parameter(given, about.what)
+        for given, about in zip(endpoint.given, operation.arguments, strict=False)
+        if given.place != "body"
+    ]
+    if operation.changes:
+        parameters.append(_condition("If-Match", "the ETag of the text that is to be there"))
+        parameters.append(_condition("If-None-Match", "*: no text is to be there"))
+    elif operation.name == "get":
+        parameters.append(_condition("If-None-Match", "the ETag of what is known"))
     found: dict[str, Json] = {
-        "operationId": endpoint.operation.name,
-        "summary": endpoint.operation.about,
+        "operationId": operation.name,
+        "summary": operation.about,
         "parameters": parameters,
-        "responses": {
-            "200": {"description": endpoint.operation.about, "content": {kind: {}}},
-            "default": {"description": "what was expected, and what was found, as `error`"},
-        },
+        "responses": _responses(operation),
     }
     if _TEXT in endpoint.given:
-        found["requestBody"] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+        found["requestBody"] = {"content": {"text/plain": _TEXT_OF_A_SCROLL}}
     return found
+
+
+def _responses(operation: Operation[object]) -> Json:
+    found: dict[str, Json] = {
+        "default": {
+            "description": "what was expected, and what was found: as `error`, or as plain text"
+            " where no operation was asked for",
+            "content": _ERROR,
+        }
+    }
+    content: dict[str, Json] = {"application/json": {}}
+    if operation.name == "get":
+        content = {"text/plain": _TEXT_OF_A_SCROLL}
+        found["304"] = {"description": "the text is the one that is known", "headers": _OF_ETAG}
+        found["404"] = {"description": "there is no text", "content": _ERROR}
+    elif operation.changes:
+        found["412"] = {
+            "description": "the scroll has another text, and is as it was",
+            "content": _ERROR,
+        }
+    done: dict[str, Json] = {"description": operation.about, "content": content}
+    return {"200": {**done, "headers": _OF_ETAG} if operation.name == "get" else done, **found}
+
+
+def _condition(name: str, about: str) -> Json:
+    return {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
 
 
 def _parameter(given: Given, about: str) -> Json:
@@ -272,10 +322,13 @@ def _parameter(given: Given, about: str) -> Json:
     if given.default:
         is_text = kind == "string"
         schema["default"] = given.default if is_text else read_json(given.default)
-    return {
+    found: dict[str, Json] = {
         "name": given.name,
         "in": given.place,
         "required": given.default is None,
         "description": about,
         "schema": schema,
     }
+    if given.is_none:
+        found["allowEmptyValue"] = True
+    return found
