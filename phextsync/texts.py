@@ -80,6 +80,12 @@ def text_from(data: bytes) -> str:
     return text
 
 
+def sendable(text: str) -> str:
+    """Return what UTF-8 has of a text, and how the rest would be written: paths need not be
+    UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def first_line(text: str, characters: int) -> str:
     """Return the beginning of the first line that is not blank."""
     head = text[: _HEAD_TIMES * characters].strip() or text.strip()

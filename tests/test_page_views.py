@@ -1,6 +1,7 @@
 """The views of the mesh, of directories and of figures, as plain HTML from running nodes."""
 
 import json
+import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -143,6 +144,19 @@ async def test_what_is_left_alone_is_told_of_on_the_first_page(tmp_path: Path) -
                 r"1 of 1 file in step,\s<span class=\"warn\">1 left alone<",
                 await page_of(port, path),
             )
+
+
+async def test_a_name_that_is_no_text_is_told_of_as_one(tmp_path: Path) -> None:
+    async with _bound(tmp_path) as (node, port, notes):
+        try:
+            (notes / os.fsdecode(b"caf\xe9.md")).write_text("Tea.\n")
+        except OSError:
+            pytest.skip("this file system has names in UTF-8 alone")
+        await until(lambda: node.status().directories[0].left_alone)
+        assert "caf\\udce9.md" in await page_of(port, "/directories")
+        for path in ("/api/v1/directories", "/api/v1/status"):
+            status, _, body = await ask(port, "GET", path)
+            assert (status, b"caf\\\\udce9.md" in body) == (200, True)
 
 
 async def test_files_are_found_by_name_from_folder_to_scroll(tmp_path: Path) -> None:

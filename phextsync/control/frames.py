@@ -14,6 +14,7 @@ from phextsync import errors
 from phextsync.errors import NotSyncedError, PhextsyncError, ProtocolError, TextError
 from phextsync.index import cbor_bytes
 from phextsync.sync.fields import load_array
+from phextsync.texts import sendable
 
 LOCAL_FRAME_BYTES_MAX: Final = 128 << 20
 """One answer may hold one whole scroll; only processes of the folder's owner get here."""
@@ -51,9 +52,8 @@ def encode_answer(number: int, value: Value) -> bytes:
 def encode_error(number: int, error: Exception) -> bytes:
     """Return the frame that says that a request failed."""
     message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-    sendable = message.encode("utf-8", "backslashreplace").decode()  # paths need not be UTF-8
     lacks = error.lacks if isinstance(error, NotSyncedError) else ()
-    return cbor_bytes([number, "error", type(error).__name__, sendable, *lacks])
+    return cbor_bytes([number, "error", type(error).__name__, sendable(message), *lacks])
 
 
 def decode_answer(frame: bytes) -> tuple[int, Answer]:

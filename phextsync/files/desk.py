@@ -33,6 +33,7 @@ from phextsync.node.node import Node
 from phextsync.ranges import Ranges, holds, union
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.texts import sendable
 
 
 class Serving(Protocol):
@@ -313,8 +314,8 @@ def _file_row(file: FoundFile) -> Value:
 
 
 def _sent(path: Path) -> str:
-    """Return a path as an answer can hold it: a path need not be UTF-8."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+    """Return a path as an answer can hold it."""
+    return sendable(str(path))
 
 
 def _range_row(found: FoundRange) -> Value:

@@ -29,6 +29,7 @@ from phextsync.errors import (
 from phextsync.files.desk import CONFLICTS
 from phextsync.node.node import Node
 from phextsync.plain_values import read_json
+from phextsync.texts import sendable
 
 PREFIX: Final = "/api/v1"
 
@@ -161,7 +162,7 @@ class Api:
                 return await self._answer(request, rows[method])
             except PhextsyncError as error:
                 status = next(code for kind, code in _STATUSES if isinstance(error, kind))
-                return JSONResponse({"error": str(error)}, status)
+                return JSONResponse({"error": sendable(str(error))}, status)
 
         return Route(PREFIX + path, answer, methods=[*rows])
 
@@ -228,17 +229,19 @@ def plain(value: object) -> Json:
     """Return a value as JSON has it: rows as objects, bytes in hexadecimal, other values as they
     print."""
     match value:
-        case None | bool() | int() | float() | str():
+        case None | bool() | int() | float():
             return value
+        case str():
+            return sendable(value)
         case bytes():
             return value.hex()
         case Mapping():
-            return {str(name): plain(each) for name, each in value.items()}
+            return {sendable(str(name)): plain(each) for name, each in value.items()}
         case list() | tuple():
             return [plain(each) for each in value]
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
-    return str(value)
+    return sendable(str(value))
 
 
 # -- the description -----------------------------------------------------------------------

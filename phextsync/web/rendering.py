@@ -8,6 +8,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.filesize import decimal
 
+from phextsync.texts import sendable
 from phextsync.web.built import address
 
 _MINUTE_MS: Final = 60_000
@@ -16,7 +17,7 @@ _STEPS: Final = ((60, "min"), (24, "h"), (30, "d"))
 
 def render(name: str, values: Mapping[str, object]) -> str:
     """Return a page, of a template and what it shows."""
-    return _TEMPLATES.get_template(name).render(values)
+    return sendable(_TEMPLATES.get_template(name).render(values))
 
 
 def size(count: int) -> str:
