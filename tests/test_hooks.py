@@ -114,6 +114,24 @@ async def test_what_changes_while_nobody_answers_is_bounded(
     assert len(receiver.changes) < 20
 
 
+async def test_a_post_has_few_rows_beside_those_of_the_last_phext(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node, receiver = _node(), _Receiver()
+    nursery.start_soon(Hook(node, _TARGET, receiver.post).run)
+    sizes = [100] * 7 + [600]
+    made = [
+        (f"p{phext}", f"1.1.1/1.1.1/1.1.{1 + number}")
+        for phext, size in enumerate(sizes)
+        for number in range(size)
+    ]
+    for phext, place in made:
+        node.replicas.phext(phext)[place] = "text"
+    await trio.sleep(60)
+    assert [(row["phext"], row["coordinate"]) for row in receiver.changes] == made
+    assert [len(body["changes"]) for _, body, _ in receiver.posts] == [500, 800]
+
+
 async def test_a_receiver_that_is_gone_is_asked_no_more(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
