@@ -514,6 +514,24 @@ def test_where_peers_are_far_more_time_is_given_to_the_tree_and_to_answers(
     assert tree.deadline == pytest.approx(due + 0.1 + waits_s)
 
 
+def test_what_is_here_has_no_round_trips_looked_up() -> None:
+    tree, looked = Tree(Clock(lambda due: None), Timing(), Limits(), Random(0)), []
+    for link in range(2):
+
+        def trip(link: int = link) -> float:
+            looked.append(link)
+            return 0.0
+
+        tree.join(link, Branch(bytes([link]), print, left_max=9, round_trip_s=trip))
+    tree.follow(frozenset(map(bytes, [[0], [1]])))
+    ids = [update_id(*_SCROLL, bytes([i])) for i in range(3)]
+    tree.keep(ids[0], _SCROLL, 1)
+    tree.hear(0, ids[:1])
+    assert looked == []
+    tree.hear(0, ids)
+    assert looked == [0, 1]  # once for all that is missing
+
+
 def test_what_goes_on_for_five_seconds_does_not_count_as_on_its_way() -> None:
     clock = Clock(lambda due: None)
     tree = Tree(clock, Timing(), Limits(), Random(1))

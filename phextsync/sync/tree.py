@@ -235,7 +235,7 @@ class Tree:
         branch = self.branches.get(link)
         if branch is None:
             return
-        far_s = self._far_s()
+        far_s: float | None = None  # worked out where something is missing
         for update in ids:
             branch.hear(update)
             if update in self._kept:
@@ -244,6 +244,7 @@ class Tree:
             if missing is None:
                 if len(self._missing) >= self._limits.update_ids_max:
                     continue  # the next comparison finds it
+                far_s = self._far_s() if far_s is None else far_s
                 # The first of those that lost their branch together sends it to the others.
                 delay_s = self._timing.graft_delay_s * (1 + _SPREAD * self._random.random())
                 missing = _Missing(self._clock.now + far_s + delay_s)
