@@ -31,8 +31,11 @@ def union(*sources: Iterable[CoordinateRange]) -> Ranges:
     return tuple(merged)
 
 
-def intersection(first: Iterable[CoordinateRange], second: Sequence[CoordinateRange]) -> Ranges:
+def intersection(first: Sequence[CoordinateRange], second: Sequence[CoordinateRange]) -> Ranges:
     """Return what both hold, as sorted ranges that do not touch."""
+    if len(first) == len(second) == 1:  # as nearly always
+        both = first[0].intersect(second[0])
+        return () if both is None else (both,)
     common = (a.intersect(b) for a in first for b in second)
     return union(both for both in common if both is not None)
 
