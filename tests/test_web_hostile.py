@@ -120,6 +120,16 @@ async def test_nonsense_ends_its_own_socket_with_a_code(
         assert AT not in node.phext()
 
 
+@pytest.mark.parametrize("path", ["memory/1.2", ".clients/" + AT, "a%5Cb/" + AT])
+async def test_what_is_no_scroll_is_closed_as_one_that_there_is_not(
+    path: str, tmp_path: Path
+) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port), _open(port, f"/sync/{path}") as client:
+        assert (await client.end()).code == 4404
+        assert node.replicas.names() == []
+
+
 async def _still_serves(port: int) -> None:
     async with _open(port) as honest:
         await _is_answered(honest)

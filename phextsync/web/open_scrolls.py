@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from phextsync.crdt import ROOT, client_clocks, merge_updates
-from phextsync.errors import PermissionDeniedError, PhextsyncError, ProtocolError
+from phextsync.errors import NotHeldError, PermissionDeniedError, PhextsyncError, ProtocolError
 from phextsync.gateways.told_cursors import Place
 from phextsync.index import (
     Coordinate,
@@ -22,7 +22,7 @@ from phextsync.index import (
     state_vector,
     update_version,
 )
-from phextsync.phext_names import is_reserved
+from phextsync.phext_names import is_phext_name, is_reserved
 from phextsync.replica.changes import writing_as
 from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.replica import Replica
@@ -45,6 +45,10 @@ CLIENT_BYTES: Final = 16
 
 _EMPTY_UPDATE: Final = b"\0\0"
 _UPDATE_BYTES: Final = 64  # what an update costs beside its bytes
+
+
+class TooManyError(PhextsyncError):
+    """More scrolls are open, or more sessions wrote in one, than may be."""
 
 
 def _ignore() -> None:
@@ -142,7 +146,7 @@ class Participant:
 
     def take(self, update: bytes) -> bool:
         """Merge what the client wrote; whether all that it builds on is here. What is refused is
-        an error: those of `Replica.merge`, and PhextsyncError when too many wrote there."""
+        an error: those of `Replica.merge`, and TooManyError when too many wrote there."""
         replica, coordinate = self._scroll.replica, self._scroll.coordinate
         if update == _EMPTY_UPDATE:
             return True
@@ -154,9 +158,9 @@ class Participant:
             return replica.merge(coordinate, update).covered
 
     def _check_clients(self, update: bytes) -> None:
-        """PhextsyncError when a client is one too many of those that ever wrote there."""
+        """TooManyError when a client is one too many of those that ever wrote there."""
         if len(state_vector(update_version(update))) > VERSION_BYTES_MAX:
-            raise PhextsyncError("expected an update by fewer sessions: no scroll has so many")
+            raise TooManyError("expected an update by fewer sessions: no scroll has so many")
         brought = client_clocks(update).keys() - self._writes_as
         if not brought:
             return
@@ -164,7 +168,7 @@ class Participant:
         version = scroll.replica.version(scroll.coordinate)
         known = sum(1 for client in brought if clock_of(version, client))
         if len(version) + CLIENT_BYTES * (len(brought) - known) > VERSION_BYTES_MAX:
-            raise PhextsyncError(
+            raise TooManyError(
                 f"expected a version of at most {VERSION_BYTES_MAX} bytes, found too many sessions"
                 " that wrote in this scroll; put its text into a new one"
             )
@@ -295,12 +299,14 @@ class OpenScrolls:
     def enter(
         self, phext: str, coordinate: Coordinate, label: str, on_ready: Callable[[], object]
     ) -> Participant:
-        """Let a client in. NotHeldError when the scroll is not held here, PhextsyncError when it
-        cannot be one of a client, or too many are here."""
+        """Let a client in. NotHeldError when the scroll is not held here, or cannot be one of a
+        client, TooManyError when too many are here."""
         if is_reserved(phext):
-            raise PhextsyncError(f"{phext}: phexts whose names begin with a dot are the library's")
+            raise NotHeldError(f"{phext}: phexts whose names begin with a dot are the library's")
+        if not is_phext_name(phext):
+            raise NotHeldError(f"expected the name of a phext, found {phext!r:.60}")
         if self._count >= PARTICIPANTS_MAX:
-            raise PhextsyncError(f"expected at most {PARTICIPANTS_MAX} open scrolls, found another")
+            raise TooManyError(f"expected at most {PARTICIPANTS_MAX} open scrolls, found another")
         scroll = self._opened.get((phext, coordinate))
         if scroll is None:
             replica = self._replicas.phext(phext)

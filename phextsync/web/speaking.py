@@ -7,18 +7,18 @@ messages: `next_message` says what matters most at the moment at which it can be
 from typing import Final
 
 from phextsync.errors import (
+    CoordinateError,
     NotHeldError,
     PermissionDeniedError,
     PhextsyncError,
     ProtocolError,
-    ScrollError,
     StoreError,
     TextError,
     UpdateError,
 )
 from phextsync.varints import varints
 from phextsync.web.lib0 import Reader, sized, sized_text
-from phextsync.web.open_scrolls import Participant
+from phextsync.web.open_scrolls import Participant, TooManyError
 
 SYNC: Final = 0
 AWARENESS: Final = 1
@@ -31,12 +31,13 @@ _NOBODY: Final = b"\0"
 _CODES: Final = (
     (PermissionDeniedError, 4403),
     (NotHeldError, 4404),
+    (CoordinateError, 4404),
     (TextError, 4422),
     (UpdateError, 4422),
     (ProtocolError, 4400),
     (StoreError, 4507),
-    (ScrollError, 4500),
-    (PhextsyncError, 4429),
+    (TooManyError, 4429),
+    (PhextsyncError, 4500),
 )
 _REASON_BYTES_MAX: Final = 123  # of a frame that closes a web socket
 
