@@ -13,9 +13,14 @@ export function replace(part, fresh) {
   same.find(each => each.getAttribute(attribute) === value)?.focus()
 }
 
+/** Go where one logs in, unless somebody who hears of it has something to lose. */
+function logIn() {
+  if (dispatchEvent(new Event('loggedout', { cancelable: true }))) location.reload()
+}
+
 /** Fetch a page of this node; null when the node is not there, or wants to be asked elsewhere. */
 export async function fetchPage(address, signal) {
   const answer = await fetch(address, { headers: { Accept: 'text/html' }, signal })
-  if (answer.redirected && new URL(answer.url).pathname === '/login') location.reload()
+  if (answer.redirected && new URL(answer.url).pathname === '/login') logIn()
   return new DOMParser().parseFromString(await answer.text(), 'text/html')
 }

@@ -9,11 +9,11 @@ import pytest
 import trio
 
 from phextsync.replica.past import FOREVER
-from tests.browsers import Wire, drive, until, visiting
+from tests.browsers import PATIENCE_MS, Wire, drive, until, visiting
 from tests.web_nodes import AT, HOST, make_identity, web_node
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Dialog, Locator, Page
 
 pytestmark = pytest.mark.real
 
@@ -113,6 +113,52 @@ async def test_one_sees_others_by_name_with_their_cursors_until_they_leave(tmp_p
                 ann.locator(".caret").wait_for(state="detached")
 
         await drive(work)
+
+
+async def test_what_is_unsent_when_the_login_ends_stays_until_one_logs_in_elsewhere(
+    tmp_path: Path,
+) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path, token="secret") as (node, port), trio.open_nursery() as nursery:
+        node.phext()[AT] = "one"
+        await node.durable()
+        wire = Wire(port)
+        await nursery.start(wire.run)
+
+        def log_in(page: "Page") -> None:
+            page.goto(f"http://{HOST}:{wire.port}/login")
+            page.locator("input[name=token]").fill("secret")
+            page.keyboard.press("Enter")
+            page.get_by_role("heading", name="Scrolls").wait_for()
+
+        def work(browser: "Browser") -> None:
+            context = browser.new_context()
+            context.set_default_timeout(PATIENCE_MS)
+            page, other = context.new_page(), context.new_page()
+            asked: list[str] = []
+
+            def stay(dialog: "Dialog") -> None:
+                asked.append(dialog.type)
+                dialog.dismiss()
+
+            page.on("dialog", stay)
+            log_in(page)
+            text = _open(page, wire.port)
+            trio.from_thread.run_sync(wire.cut)
+            text.press("Control+End")
+            page.keyboard.type(" two")
+            context.clear_cookies()
+            trio.from_thread.run_sync(wire.heal)
+            page.locator(".state", has_text="Not logged in").wait_for()
+            page.keyboard.type(" three")
+            log_in(other)
+            page.locator(".state", has_text="Live").wait_for()
+            until(page, lambda: trio.from_thread.run_sync(node.phext().get, AT) == "one two three")
+            assert asked == []
+            context.close()
+
+        await drive(work)
+        nursery.cancel_scope.cancel()
 
 
 async def test_line_ends_of_windows_stay_what_they_are_while_two_type(tmp_path: Path) -> None:

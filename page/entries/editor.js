@@ -31,6 +31,7 @@ class Editor {
     this.awareness = this.provider.awareness
     this.hasUnsent = false
     this.isOpen = false
+    this.isOut = false
     this.writing = new Compartment()
     this.provider.on('sync', isSynced => isSynced && this.open())
     this.provider.on('status', ({ status }) => this.tell(status))
@@ -40,6 +41,7 @@ class Editor {
     })
     this.awareness.on('change', () => this.tellWho())
     addEventListener('beforeunload', event => this.hasUnsent && event.preventDefault())
+    addEventListener('loggedout', event => this.loggedOut(event))
     this.nameField()
   }
 
@@ -117,15 +119,25 @@ class Editor {
     told.hidden = false
   }
 
+  /** Who leaves the page to log in loses what is only here. */
+  loggedOut(event) {
+    if (!this.hasUnsent) return
+    event.preventDefault()
+    this.isOut = true
+    this.tell('disconnected')
+  }
+
   tell(status) {
+    if (status === 'connected') this.isOut = false
     const state = host.querySelector('.state')
     const words = {
       connected: 'Live',
       connecting: 'Connecting',
       disconnected: 'Not connected: what you write stays in this window, and is sent when the node is back',
     }
-    state.textContent = words[status]
-    state.classList.toggle('warn', status === 'disconnected')
+    const isOut = 'Not logged in: what you write stays in this window, and is sent when you log in in another'
+    state.textContent = this.isOut ? isOut : words[status]
+    state.classList.toggle('warn', this.isOut || status === 'disconnected')
   }
 
   tellWho() {
