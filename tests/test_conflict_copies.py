@@ -106,7 +106,7 @@ def test_a_file_that_changes_meanwhile_is_left_as_it_is(tmp_path: Path) -> None:
 def test_links_and_other_files_are_not_read(tmp_path: Path) -> None:
     _write(tmp_path, {"secret": "key\n", "list.md": "milk\n"})
     os.symlink(tmp_path / "secret", tmp_path / _COPY)
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(TextError, match=r"ABCDEF7\.md: expected a file, found a link"):
         merge(tmp_path, "list.md", _COPY)
     os.mkfifo(tmp_path / _LATER)
     with pytest.raises(TextError, match="expected a file"):
@@ -142,6 +142,14 @@ def test_one_file_that_is_no_text_does_not_keep_the_others(tmp_path: Path) -> No
     assert "gone.md is gone; give its name to the copy that you want" in done.output
     assert lines[-1] == "phextsync: 2 of 3 conflicts left as they are"
     assert (tmp_path / photo).exists()
+
+
+def test_a_file_whose_name_is_no_utf_8_is_merged_too(tmp_path: Path) -> None:
+    name, copy = (os.fsdecode(b"n\xff" + end) for end in (b".md", _COPY[4:].encode()))
+    _write(tmp_path, {name: "milk\n", copy: "eggs\n", "list.md": "milk\n", _COPY: "eggs\n"})
+    assert _run(str(tmp_path), "--yes").exit_code == 0
+    assert (tmp_path / name).read_text() == (tmp_path / "list.md").read_text()
+    assert find_copies(tmp_path) == {}
 
 
 def test_no_directory_is_one_line(tmp_path: Path) -> None:

@@ -476,7 +476,7 @@ class Directory:
 
 
 def backup_name(path: str, text: str) -> str:
-    """Return the name under which a text of a file is kept aside."""
-    digest = blake2b(f"{path}\0{text}".encode(), digest_size=8).hexdigest()
-    name = path.replace("/", "_").encode()[:180].decode(errors="ignore")
+    """Return the name under which a text of a file is kept aside; the file's may be no UTF-8."""
+    digest = blake2b(os.fsencode(path) + b"\0" + text.encode(), digest_size=8).hexdigest()
+    name = os.fsencode(path.replace("/", "_"))[:180].decode(errors="ignore")
     return f"{name}.{digest}"

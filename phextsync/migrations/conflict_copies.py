@@ -65,7 +65,7 @@ def find_copies(directory: Path) -> dict[str, list[str]]:
 
 def merge(directory: Path, path: str, copy: str) -> Merge:
     """Work out what becomes of a file with a copy. TextError, which says which, when one of them is
-    no text, DirectoryError when the file is gone, OSError when one cannot be read."""
+    no text or a link, DirectoryError when the file is gone, OSError when one cannot be read."""
     if not (directory / path).exists():
         raise DirectoryError(f"{copy}: {path} is gone; give its name to the copy that you want")
     text, theirs = (_read(directory / each, each) for each in (path, copy))
@@ -133,6 +133,8 @@ def _base(directory: Path, path: str, copy: str) -> str:
 
 def _read(file: Path, path: str) -> str:
     """Return the text of a file that is no link."""
+    if file.is_symlink():  # the system says of it only that there are too many
+        raise TextError(f"{path}: expected a file, found a link")
     descriptor = os.open(file, os.O_RDONLY | NO_LINK | AT_ONCE | PRIVATE)
     with open(descriptor, "rb") as opened:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
