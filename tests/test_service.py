@@ -73,6 +73,18 @@ def test_a_path_is_one_word_of_the_command_whatever_is_in_it() -> None:
     )
 
 
+def test_the_program_is_where_systemd_looks_for_it() -> None:
+    def unit(program: str) -> dict[str, str]:
+        made = service_of("linux", Path("/data\\"), (program,), Path("/home/me"), {})
+        return _read(made.text)["Service"] | _read(made.text)["Unit"]
+
+    assert unit("/a $b/50%/python3")["ExecStart"].startswith('"/a $b/50%%/python3" "--data" ')
+    assert unit("/python3")["Description"] == "phextsync: /data"  # goes on in no other line
+    for sign in "\"'\\":
+        with pytest.raises(PhextsyncError, match="install phextsync in an environment elsewhere"):
+            unit(f"/a{sign}b/python3")
+
+
 def test_a_path_cannot_bring_settings_of_its_own() -> None:
     with pytest.raises(PhextsyncError, match="printed in one line"):
         _service(Path("/a\nExecStartPre=/bin/evil"))

@@ -6,6 +6,7 @@ Texts, paths and commands alone; nothing is written or run here.
 import hashlib
 import os
 import plistlib
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,8 +97,8 @@ def _systemd(
 ) -> Service:
     unit = f"{name}.service"
     settings = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
-    line = " ".join(map(_quoted, command))
-    text = _UNIT.format(folder=_escaped(str(folder)), command=line)
+    line = " ".join([_quoted_program(command[0]), *map(_quoted, command[1:])])
+    text = _UNIT.format(folder=_escaped(str(folder)).rstrip("\\"), command=line)
     systemctl = ("systemctl", "--user")
     return Service(
         name,
@@ -116,6 +117,17 @@ def _escaped(text: str) -> str:
     if not text.isprintable():
         raise PhextsyncError(f"expected a path that is printed in one line, found {text!r:.100}")
     return text.replace("%", "%%")
+
+
+def _quoted_program(path: str) -> str:
+    """Return the path of a program as a unit has it: no variable is looked for in it, and systemd
+    takes none with quotes or a backslash."""
+    if found := re.search(r"[\"'\\]", path):
+        raise PhextsyncError(
+            f"expected a Python whose path systemd takes, found {found[0]} in {path}: "
+            "install phextsync in an environment elsewhere"
+        )
+    return f'"{_escaped(path)}"'
 
 
 def _quoted(word: str) -> str:
