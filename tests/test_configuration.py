@@ -143,6 +143,7 @@ def test_a_list_that_is_given_takes_the_place_of_the_files(folder: Path) -> None
         ("log = ''", "expected the path of a file for log, found ''"),
         ('log = "a\\u0000b"', "expected the path of a file for log"),
         ("peer = ['']", "peer: expected"),
+        ("hook = ['http://a/', 'build']", "hook: expected an address of http or https"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_its_number(wrong: str, told: str, folder: Path) -> None:

@@ -17,7 +17,9 @@ import typer
 
 from phextsync.cli.common import existing_folder, given_before
 from phextsync.discovery import parse_address
-from phextsync.errors import LinkError, StoreError
+from phextsync.errors import PhextsyncError, StoreError
+from phextsync.gateways.guard import Guard
+from phextsync.gateways.hooks import Target
 from phextsync.plain_files import read_file
 from phextsync.plain_values import read_toml
 
@@ -46,12 +48,18 @@ _Report: TypeAlias = Callable[[str], StoreError]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a key of the file takes; `bounds` are those of a number."""
+    """What a key of the file takes; `bounds` are those of a number, `check` raises PhextsyncError
+    for a text that is not what is meant."""
 
     kind: type[bool] | type[int] | type[str] | type[list[str]]
     bounds: tuple[int, int] | None = None
     is_path: bool = False
-    is_address: bool = False
+    check: Callable[[str], object] | None = None
+
+
+def _check_served(text: str) -> None:
+    if text:  # a server at "" is none
+        parse_address(text)
 
 
 _FLAG: Final = Key(bool)
@@ -59,16 +67,16 @@ _PATH: Final = Key(str, is_path=True)
 KEYS: Final = {
     "host": Key(str),
     "port": Key(int, bounds=(0, 65535)),
-    "peer": Key(list, is_address=True),
+    "peer": Key(list, check=parse_address),
     "mdns": _FLAG,
-    "http": Key(str, is_address=True),
-    "web": Key(str, is_address=True),
+    "http": Key(str, check=_check_served),
+    "web": Key(str, check=_check_served),
     "web-cert": _PATH,
     "web-key": _PATH,
-    "hook": Key(list),
+    "hook": Key(list, check=partial(Target, secret="unseen")),
     "hook-secret-file": _PATH,
     "http-token-file": _PATH,
-    "allow-host": Key(list),
+    "allow-host": Key(list, check=lambda host: Guard(allowed_hosts=[host])),
     "index": _FLAG,
     "data-in-memory": _FLAG,
     "log": _PATH,
@@ -156,8 +164,8 @@ def _checked(folder: Path, name: str, value: object, key: Key, report: _Report) 
         least, most = key.bounds
         if not least <= value <= most:
             raise report(f"expected {least} to {most} for {name}, found {value}")
-    if key.is_address:
-        _check_addresses(name, value if isinstance(value, list) else [value], report)
+    if key.check is not None:
+        _check_texts(name, key.check, value if isinstance(value, list) else [value], report)
     return _path(folder, name, value, report) if isinstance(value, str) and key.is_path else value
 
 
@@ -170,12 +178,13 @@ def _path(folder: Path, name: str, value: str, report: _Report) -> str:
         raise report(f"expected the path of a file for {name}, found no home for it") from error
 
 
-def _check_addresses(name: str, texts: Iterable[object], report: _Report) -> None:
+def _check_texts(
+    name: str, check: Callable[[str], object], texts: Iterable[object], report: _Report
+) -> None:
     for text in texts:
         try:
-            if text or name == "peer":  # a server at "" is none
-                parse_address(str(text))
-        except LinkError as error:
+            check(str(text))
+        except PhextsyncError as error:
             raise report(f"{name}: {error}") from error
 
 
