@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 from typer.testing import CliRunner
 
@@ -18,6 +19,8 @@ from phextsync.cli.checks import CHECKS, Facts, Finding, Level, findings
 from phextsync.cli.facts import gather
 from phextsync.cli.main import app
 from phextsync.control.status import AbsentRow, DirectoryRow, ErrorsRow, PeerRow, Status, StoreRow
+from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.records import META, seal
 from phextsync.sync.messages import PROTOCOL_MAJOR, PROTOCOL_MINOR
 from sims.processes import Process, make_folder
 
@@ -93,7 +96,16 @@ _WRONG: list[tuple[str, dict[str, object], Level, str, str]] = [
     ("identity", {"identity_mode": 0o640}, Level.WRONG, "mode 0640", "chmod 600"),
     ("identity", {"identity_mode": None}, Level.WRONG, "identity.pem", "`phextsync init`"),
     ("configuration", {"settings_problem": "line 3"}, Level.WRONG, "line 3", "mend"),
-    ("node", {"status": None, "problem": "damaged"}, Level.WRONG, "damaged", "repair"),
+    ("configuration", {"start_problem": "no token"}, Level.WRONG, "would end: no token", "mend"),
+    ("identity", {"identity_problem": "cannot be read"}, Level.WRONG, "cannot be read", ""),
+    (
+        "node",
+        {"status": None, "problem": "damaged", "is_damaged": True},
+        Level.WRONG,
+        "damaged",
+        "repair",
+    ),
+    ("disk", {"is_writable": False}, Level.WRONG, "/data may not be written", "belong to the user"),
     (
         "node",
         {"status": replace(_RUNNING, store=StoreRow(is_writable=False))},
@@ -259,6 +271,51 @@ def test_a_folder_in_a_bad_state_ends_with_status_1(tmp_path: Path) -> None:
         assert _levels(told)["multicast"] == "ok"
     result = CliRunner().invoke(app, ["--data", str(folder), "doctor"])
     assert re.search(r"^wrong +identity +\S.*: chmod 600", result.stdout, re.MULTILINE)
+
+
+def test_a_usual_port_that_is_taken_is_in_no_nodes_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "data")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("phextsync.cli.facts.DEFAULT_PORT", port)
+        (folder / "config.toml").write_text('host = "127.0.0.1"')
+        assert gather(folder).ports == {f"links, any port, since {port} cannot be had": ""}
+        (folder / "config.toml").write_text(f'host = "127.0.0.1"\nport = {port}')
+        assert gather(folder).ports == {f"links, port {port}": "Address already in use"}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('http = "0.0.0.0"', "expected a loopback address for HTTP without a token"),
+        ('http-token-file = "gone"', "gone: No such file or directory"),
+        ('hook = ["http://localhost/"]', "expected a secret to sign posts"),
+        ('web = "127.0.0.1"\nweb-cert = "cert.pem"', "--web-cert and --web-key together"),
+    ],
+)
+def test_what_up_would_refuse_is_told_before(said: str, told: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    (folder / "config.toml").write_text(said)
+    (found,) = checks.configuration(gather(folder))
+    assert found.level is Level.WRONG
+    assert told in found.found
+
+
+def test_nothing_is_to_be_mended_of_a_store_of_a_newer_version(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    LmdbStore(folder).close(clean=True)
+    with (
+        lmdb.open(str(folder / "store"), max_dbs=20) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        meta = environment.open_db(b"meta", transaction)
+        transaction.put(b"version", seal(META, b"version", b"9"), db=meta)
+    (found,) = checks.node(gather(folder))
+    assert found.level is Level.WRONG
+    assert found.found.endswith("found format 9: install the newer phextsync that wrote it")
+    assert found.advice == ""
 
 
 def test_a_node_that_does_not_answer_is_not_waited_for(

@@ -153,6 +153,18 @@ def _units(tmp_path: Path) -> list[Path]:
     return [*(tmp_path / "home").rglob("*.service")]
 
 
+def test_what_could_not_start_is_not_installed(
+    manager: _Manager, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "config.toml").write_text('http = "0.0.0.0"')
+    monkeypatch.setenv("PHEXTSYNC_HTTP_TOKEN", "which no service has")
+    result = _run(folder, "install")
+    assert result.exit_code == 1
+    assert "config.toml, by which it is to run: --http 0.0.0.0: expected" in result.output
+    assert manager.told == []
+    assert _units(tmp_path) == []
+
+
 def test_printing_changes_nothing(manager: _Manager, folder: Path, tmp_path: Path) -> None:
     result = _run(folder, "install", "--print")
     assert result.exit_code == 0

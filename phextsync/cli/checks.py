@@ -54,18 +54,23 @@ SILENT: Final = "runs, but does not answer"
 class Facts:
     """What is known of a folder, its node and this machine. None is what the system did not tell.
 
-    `status` is None where it could not be had, for `problem`. `in_memory`: scrolls are not in the
-    folder. `ports` are those that the node is to listen on, by what they are for, with why they
-    cannot be; of a node that runs, only those that it did not get. `kinds` are the file systems of
-    directories. `watches` are those in use, those that are needed besides, and how many there may
-    be; `watchers` the same, of programs that watch.
+    `status` is None where it could not be had, for `problem`; `is_damaged` if `repair` may mend
+    that. `start_problem` is what `up` would say of what config.toml has it serve. `in_memory`:
+    scrolls are not in the folder. `ports` are those that the node is to listen on, by what they are
+    for, with why they cannot be; of a node that runs, only those that it did not get. `kinds` are
+    the file systems of directories. `watches` are those in use, those that are needed besides, and
+    how many there may be; `watchers` the same, of programs that watch.
     """
 
     folder: Path
     status: Status | None = None
     problem: str = ""
+    is_damaged: bool = False
     settings_problem: str = ""
+    start_problem: str = ""
     identity_mode: int | None = None
+    identity_problem: str = ""
+    is_writable: bool = True
     kind: str = ""
     in_memory: bool = False
     free_bytes: int | None = None
@@ -102,14 +107,19 @@ def identity(facts: Facts) -> Iterator[Finding]:
         found = f"{path} has mode {facts.identity_mode:04o}: others may have read it"
         advice = f"chmod 600 {path}; if others did, change the key: `phextsync rotate`"
         yield Finding("identity", Level.WRONG, found, advice)
+    elif facts.identity_problem:
+        yield Finding("identity", Level.WRONG, facts.identity_problem)
     else:
         yield Finding("identity", Level.OK, f"nobody else may read {path}")
 
 
 def configuration(facts: Facts) -> Iterator[Finding]:
-    """Whether config.toml can be read."""
-    if facts.settings_problem:
-        advice = "mend that line; `phextsync config` shows what holds"
+    """Whether config.toml can be read, and `up` can do what it says."""
+    if facts.start_problem:
+        found = f"`phextsync up` would end: {facts.start_problem}"
+        yield Finding("configuration", Level.WRONG, found, "mend config.toml, or what it names")
+    elif facts.settings_problem:
+        advice = "mend that; `phextsync config` shows what holds then"
         yield Finding("configuration", Level.WRONG, facts.settings_problem, advice)
     else:
         yield Finding("configuration", Level.OK, "`phextsync config` shows it")
@@ -121,7 +131,9 @@ def node(facts: Facts) -> Iterator[Finding]:
         found = "does not run; `phextsync up --data-in-memory` starts it"
         yield Finding("node", Level.OK, found)
     elif facts.status is None:
-        advice = "`phextsync check` says more, `phextsync repair` mends it"
+        advice = (
+            "`phextsync check` says more, `phextsync repair` mends it" if facts.is_damaged else ""
+        )
         if facts.problem == SILENT:
             advice = "wait, or end it and start it again"
         yield Finding("node", Level.WRONG, facts.problem, advice)
@@ -166,7 +178,10 @@ def disk(facts: Facts) -> Iterator[Finding]:
         found = f"{facts.folder} lies in memory ({facts.kind}), and others count it as on a disk"
         advice = "it ends with the machine: have one copy more elsewhere, and name it no voter"
         yield Finding("disk", Level.WRONG, found, advice)
-    if facts.free_bytes is None:
+    if not facts.is_writable and not facts.in_memory:
+        advice = "let it belong to the user who runs the node, on a disk that may be written"
+        yield Finding("disk", Level.WRONG, f"{facts.folder} may not be written", advice)
+    elif facts.free_bytes is None:
         yield Finding("disk", Level.UNKNOWN, f"cannot tell how much is free at {facts.folder}")
     elif facts.free_bytes < _FREE_BYTES_MIN:
         yield Finding("disk", Level.WRONG, f"{decimal(facts.free_bytes)} are free", _ROOM)

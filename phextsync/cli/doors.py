@@ -1,18 +1,19 @@
 """The doors of a node that `up` opens to clients which are not ours, and who may come in there."""
 
 import ssl
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import trio
 import typer
 
 from phextsync.addresses import reached_at
-from phextsync.cli.common import fail, open_waiting, refuse_unused
+from phextsync.cli.common import open_waiting, refuse_unused
 from phextsync.discovery import Address, parse_address
-from phextsync.errors import LinkError
+from phextsync.errors import LinkError, PhextsyncError
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.hooks import Hook, Target
 from phextsync.node.node import Node
@@ -57,6 +58,7 @@ class Doors:
     hooks: tuple[Target, ...]
 
 
+_FILES: Final = ("http-token-file", "hook-secret-file", "web-cert", "web-key")
 OF_HTTP: Final = ("http_token", "http_token_file", "allow_host")
 """Options about who may come in over HTTP."""
 
@@ -74,9 +76,11 @@ def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Gu
     if token_file is not None:
         token = _line_of(token_file, "latin-1")
         if not token:
-            fail(f"expected a token in {token_file}, found nothing")
+            raise PhextsyncError(f"expected a token in {token_file}, found nothing")
         if not (token.isascii() and token.isprintable()):
-            fail(f"expected a line of ASCII in {token_file}: others cannot be sent by clients")
+            raise PhextsyncError(
+                f"expected a line of ASCII in {token_file}: others cannot be sent by clients"
+            )
     return Guard(token or None, allowed_hosts=hosts or ())
 
 
@@ -85,11 +89,12 @@ def _line_of(file: Path, encoding: str) -> str:
     with open_waiting(file.expanduser(), "rb") as opened:
         data = opened.read(_LINE_BYTES_MAX + 1)
     if len(data) > _LINE_BYTES_MAX:
-        fail(f"expected a line in {file}, found more than {_LINE_BYTES_MAX} bytes")
+        raise PhextsyncError(f"expected a line in {file}, found more than {_LINE_BYTES_MAX} bytes")
     try:
         return data.decode(encoding).strip()
     except UnicodeDecodeError as error:
-        fail(f"expected {encoding} in {file}, found other bytes at offset {error.start}")
+        found = f"found other bytes at offset {error.start}"
+        raise PhextsyncError(f"expected {encoding} in {file}, {found}") from None
 
 
 def hooks_of(urls: list[str] | None, secret_file: Path | None) -> tuple[Target, ...]:
@@ -98,7 +103,9 @@ def hooks_of(urls: list[str] | None, secret_file: Path | None) -> tuple[Target, 
         return ()
     secret = "" if secret_file is None else _line_of(secret_file, "UTF-8")
     if not secret:
-        fail("expected a secret to sign posts to hooks with: see --hook-secret-file")
+        raise PhextsyncError(
+            "expected a secret to sign posts to hooks with: see --hook-secret-file"
+        )
     return tuple(Target(url, secret) for url in urls)
 
 
@@ -109,7 +116,7 @@ def address_of(option: str, text: str, default_port: int, guard: Guard | None = 
         if guard is not None:
             guard.check_address(address.host)  # before anything runs
     except LinkError as error:
-        fail(f"{option} {text}: {error}")
+        raise PhextsyncError(f"{option} {text}: {error}") from error
     return address
 
 
@@ -130,13 +137,15 @@ def doors_of(
     """Return what is to be served, once its packages are known to be there."""
     served = _http_address(http, guard) if http else None
     if (cert is None) != (key is None) or (cert is not None and not web):
-        fail("expected --web-cert and --web-key together, with --web")
+        raise PhextsyncError("expected --web-cert and --web-key together, with --web")
     if not web:
         return Doors(guard, served, None, None, hooks)
     try:
         from phextsync.web import server, serving  # only serving it needs its packages
     except ImportError:
-        fail("serving the page needs more packages: pip install 'phextsync[web]'")
+        raise PhextsyncError(
+            "serving the page needs more packages: pip install 'phextsync[web]'"
+        ) from None
     address = address_of("--web", web, serving.DEFAULT_PORT, guard)
     tls = None if cert is None or key is None else server.tls_of(cert, key)
     return Doors(guard, served, address, tls, hooks)
@@ -148,8 +157,31 @@ def _http_address(http: str, guard: Guard) -> Address:
             http as gateway,  # only serving HTTP needs its packages
         )
     except ImportError:
-        fail("serving HTTP needs more packages: pip install 'phextsync[http]'")
+        raise PhextsyncError(
+            "serving HTTP needs more packages: pip install 'phextsync[http]'"
+        ) from None
     return address_of("--http", http, gateway.DEFAULT_PORT, guard)
+
+
+def check_said(values: Mapping[str, object], environment: Mapping[str, str]) -> None:
+    """PhextsyncError or OSError for what ends an `up` without options, of what config.toml and the
+    environment say of doors. A pipe is not waited for."""
+    said = {**values, **dict(_of_environment(environment))}
+    files = {name: Path(str(said[name])).expanduser() for name in _FILES if said.get(name)}
+    http, web, hooks = (said.get(name) or "" for name in ("http", "web", "hook"))
+    if any(file.is_fifo() for file in files.values()):
+        return
+    hosts = [*map(str, cast("list[object]", said.get("allow-host") or []))]
+    guard = guard_of(str(said.get("http-token") or ""), files.get("http-token-file"), hosts)
+    urls = [*map(str, cast("list[object]", hooks or []))]
+    targets = hooks_of(urls, files.get("hook-secret-file"))
+    doors_of(guard, str(http), str(web), files.get("web-cert"), files.get("web-key"), targets)
+
+
+def _of_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name in ("http-token", "hook-secret-file"):
+        if said := environment.get(f"PHEXTSYNC_{name.upper().replace('-', '_')}"):
+            yield name, said
 
 
 async def open_doors(node: Node, doors: Doors, nursery: trio.Nursery) -> list[str]:

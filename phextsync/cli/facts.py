@@ -18,17 +18,19 @@ from typing import Final
 
 from phextsync.addresses import reached_at
 from phextsync.cli.checks import SILENT, Facts
+from phextsync.cli.doors import check_said
 from phextsync.cli.settings import Settings, read_settings
 from phextsync.control import operations
 from phextsync.control.status import Status
 from phextsync.discovery import Address, parse_address
-from phextsync.errors import PhextsyncError, StoreError
+from phextsync.errors import PhextsyncError, StoreError, StoreVersionError
 from phextsync.handles.visit import visit
 from phextsync.mounts import kind_of
 from phextsync.node.node import DEFAULT_PORT
-from phextsync.store.folder import place_in_memory
+from phextsync.store.folder import DATA_FILE, STORE, place_in_memory
 from phextsync.systems.resources import open_files_max
 from phextsync.systems.rights import user
+from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.private_files import IDENTITY_FILE
 
 _GROUP: Final = "224.0.0.251"  # that of mDNS; sent to a port at which nobody else listens
@@ -45,7 +47,7 @@ _UFW: Final = Path("/etc/ufw/ufw.conf")
 def gather(folder: Path) -> Facts:
     """Return what is known of a data folder, of its node and of this machine. Takes 10 s where
     the node does not answer, and 2 s where multicast does not come back."""
-    status, problem = _status(folder)
+    status, problem, is_damaged = _status(folder)
     settings, settings_problem = _settings(folder)
     values = settings.values
     rows = [Path(row.directory) for row in status.directories] if status else []
@@ -57,8 +59,12 @@ def gather(folder: Path) -> Facts:
         folder=folder,
         status=status,
         problem=problem,
+        is_damaged=is_damaged,
         settings_problem=settings_problem,
+        start_problem="" if is_running or settings_problem else _start_problem(settings),
         identity_mode=_mode(folder / IDENTITY_FILE),
+        identity_problem=_identity_problem(folder),
+        is_writable=_is_writable(folder),
         kind=kind_of(folder),
         in_memory=place_in_memory(folder) is not None,
         free_bytes=_free_bytes(folder),
@@ -77,13 +83,15 @@ def gather(folder: Path) -> Facts:
     )
 
 
-def _status(folder: Path) -> tuple[Status | None, str]:
+def _status(folder: Path) -> tuple[Status | None, str, bool]:
+    """Return how a node is, or why that cannot be told, and whether that may be mended here."""
     told: list[str] = []
     try:
         with visit(folder, told.append, _wait_no_longer) as asked:
-            return operations.STATUS.ask(asked), ""
+            return operations.STATUS.ask(asked), "", False
     except (PhextsyncError, OSError) as error:
-        return None, " ".join(str(error).split())
+        is_refused = isinstance(error, StoreVersionError | OSError)
+        return None, " ".join(str(error).split()), not is_refused
 
 
 def _wait_no_longer(_: str) -> None:
@@ -95,6 +103,31 @@ def _settings(folder: Path) -> tuple[Settings, str]:
         return read_settings(folder), ""
     except StoreError as error:
         return Settings(folder, {}), str(error)
+
+
+def _start_problem(settings: Settings) -> str:
+    """Return why `up` would not serve what the file says, "" if it would."""
+    try:
+        check_said(settings.values, os.environ)
+    except PhextsyncError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return ""
+
+
+def _identity_problem(folder: Path) -> str:
+    try:
+        NodeIdentity.load(folder)
+    except PhextsyncError as error:
+        return str(error)
+    return ""
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether this user may write to the folder and its store, on a disk that takes it."""
+    files = (folder, folder / STORE / DATA_FILE)
+    return all(os.access(each, os.W_OK) for each in files if each.exists())
 
 
 def _mode(path: Path) -> int | None:
@@ -122,8 +155,13 @@ def _owner(folder: Path) -> int | None:
 def _ports(settings: Settings) -> Iterator[tuple[str, str]]:
     """Give where a node that does not run is to listen, and why it could not."""
     port, host = settings.values.get("port", DEFAULT_PORT), str(settings.values.get("host", ""))
+    links = Address(host, int(port) if isinstance(port, int) else DEFAULT_PORT)
+    if "port" not in settings.values and _listen_problem(links):
+        any_free = _listen_problem(Address(host, 0))
+        yield f"links, any port, since {links.port} cannot be had", any_free
+        links = Address(host, 0)
     for what, address in (
-        ("links", Address(host, int(port) if isinstance(port, int) else DEFAULT_PORT)),
+        ("links", links),
         *((what, _door(settings, what)) for what in ("http", "web")),
     ):
         if address is not None and address.port:
@@ -150,7 +188,7 @@ def _listen_problem(address: Address) -> str:
     try:
         socket.create_server((address.host, address.port), family=family).close()
     except OSError as error:
-        return error.strerror or str(error)
+        return (error.strerror or str(error)).partition(" (while ")[0]  # Python adds what it tried
     return ""
 
 

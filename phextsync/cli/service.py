@@ -10,9 +10,11 @@ from typing import Annotated, Final
 import typer
 
 from phextsync.cli.common import DATA, NODE, Data, existing_folder, fail, say, warn
+from phextsync.cli.doors import check_said
 from phextsync.cli.services import Command, Service, service_of
 from phextsync.cli.settings import read_settings
 from phextsync.durable_files import write_whole
+from phextsync.errors import PhextsyncError
 from phextsync.trust.identity import NodeIdentity
 
 app = typer.Typer()
@@ -42,7 +44,11 @@ def install(
     """
     folder = existing_folder(data)
     NodeIdentity.load(folder)
-    read_settings(folder)
+    settings = read_settings(folder)
+    try:
+        check_said(settings.values, {})  # a service has no environment of ours
+    except PhextsyncError as error:
+        fail(f"{settings.path}, by which it is to run: {error}")
     service = _service(folder)
     if only_print:
         print(service.text, end="")

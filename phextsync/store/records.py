@@ -342,6 +342,7 @@ def _version(value: bytes | None) -> int | None:
     version = int(text)
     if version > FORMAT_VERSION:
         raise StoreVersionError(
-            f"expected a store of format {FORMAT_VERSION} or older, found format {version}"
+            f"expected a store of format {FORMAT_VERSION} or older, found format {version}: "
+            "install the newer phextsync that wrote it"
         )
     return version

@@ -47,6 +47,9 @@ def read_private(path: Path) -> bytes:
         if path.name == IDENTITY_FILE and (path.parent / PENDING_FILE).exists():
             how = "`phextsync accept` makes it of the certificate that was requested"
         raise IdentityError(f"there is no {path.name} in {path.parent}: {how}") from error
+    except PermissionError as error:
+        whose = "it has to belong to the user who runs the node"
+        raise IdentityError(f"{path} cannot be read: {error.strerror}; {whose}") from error
     except OSError as error:
         raise IdentityError(f"{path} cannot be read: {error.strerror}") from error
     if os.name == "posix" and mode & 0o077:
