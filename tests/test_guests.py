@@ -239,9 +239,10 @@ def test_a_holder_whose_scroll_is_damaged_is_followed_by_the_next(
     assert len(reader.core.links) == 2
 
 
-def test_a_holder_that_answers_late_and_is_asked_again_tells_of_changes_all_the_same() -> None:
-    network = _network(2)
-    late, _, reader = network.peers
+def _asked_twice(network: Network) -> tuple[int, list[bytes | None], list[bool]]:
+    """Let the last peer ask the first, which is silent, another, which answers and is gone, and the
+    first again; return their link, both questions, and what the asker is told."""
+    reader = network.peers[-1]
     slow, fast = (
         next(link for link, ends in network.links.items() if {*ends} == {number, 2})
         for number in (0, 1)
@@ -258,6 +259,13 @@ def test_a_holder_that_answers_late_and_is_asked_again_tells_of_changes_all_the_
     network.cut(fast)
     reader.core.fetching.fetch(network.now, PHEXT, _B, told.append)
     asked.append(reader.core.next_frame(network.now, slow))
+    return slow, asked, told
+
+
+def test_a_holder_that_answers_late_and_is_asked_again_tells_of_changes_all_the_same() -> None:
+    network = _network(2)
+    late, _, reader = network.peers
+    slow, asked, told = _asked_twice(network)
     for frame in asked:
         assert frame is not None
         late.core.receive(network.now, slow, frame)
@@ -273,6 +281,28 @@ def test_a_holder_that_answers_late_and_is_asked_again_tells_of_changes_all_the_
         pass
     assert reader.replicas.guests.is_fresh((PHEXT, _B))
     assert reader.replica[_B] == "two!"
+
+
+def test_a_holder_that_says_no_when_it_is_asked_again_tells_of_no_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = _network(2)
+    late, _, reader = network.peers
+    slow, asked, told = _asked_twice(network)
+
+    def damaged(at: Coordinate) -> bytes:
+        raise StoreDamagedError("its bytes do not have their checksum")
+
+    for frame in asked:
+        assert frame is not None
+        late.core.receive(network.now, slow, frame)
+        answer = late.core.next_frame(network.now, slow)
+        assert answer is not None
+        assert bool(late.core.links[slow].rights.subscribed) is (frame is asked[0])
+        reader.core.receive(network.now, slow, answer)
+        monkeypatch.setattr(late.replica, "fingerprint", damaged)
+    assert told == [True, False]
+    assert reader.replicas.guests.is_stale((PHEXT, _B))
 
 
 def test_a_scroll_that_is_about_to_leave_is_fetched_when_it_has_left() -> None:

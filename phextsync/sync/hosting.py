@@ -104,9 +104,9 @@ class Hosting:
     def _fetched(self, asked: Fetch) -> Fetched | Told:
         coordinate, rights = asked.coordinate, self._rights.of(asked.phext)
         if not contains(rights.send, coordinate):
-            return Fetched(asked.number, Verdict.NOT_ALLOWED, is_subscribed=False)
+            return self._refused(asked, Verdict.NOT_ALLOWED)
         if not contains(rights.held, coordinate):
-            return Fetched(asked.number, Verdict.NOT_HELD, is_subscribed=False)
+            return self._refused(asked, Verdict.NOT_HELD)
         replica = self._replicas.open(asked.phext)
         state = b""
         try:
@@ -115,10 +115,10 @@ class Hosting:
             if not is_same:
                 state = replica.difference(coordinate, EMPTY_VERSION) or b""
         except StoreDamagedError:  # set aside: it comes back from another holder
-            return Fetched(asked.number, Verdict.NOT_HELD, is_subscribed=False)
+            return self._refused(asked, Verdict.NOT_HELD)
         if len(state) > self._limits.scroll_bytes_max:
             self._report(f"{asked.phext} {coordinate} is not shown: {too_large_state(len(state))}")
-            return Fetched(asked.number, Verdict.NOT_HELD, is_subscribed=False)
+            return self._refused(asked, Verdict.NOT_HELD)
         is_subscribed = self._subscribe(asked)
         if is_same:
             return Fetched(asked.number, Verdict.SAME, is_subscribed, fingerprint)
@@ -129,6 +129,13 @@ class Hosting:
             said = asked.number, Verdict.GIVEN, is_subscribed, fingerprint
             self.pieces.append(Fetched(*said, i, total, piece))
         return self.pieces.popleft()
+
+    def _refused(self, asked: Fetch, verdict: Verdict) -> Fetched:
+        """Return an answer without a text. Who asked to be told of changes is not, even if it was:
+        it does not ask for the end of what it does not know of."""
+        if asked.mode is FetchMode.SUBSCRIBE:
+            self._rights.subscribed.pop((asked.phext, asked.coordinate), None)
+        return Fetched(asked.number, verdict, is_subscribed=False)
 
     def _subscribe(self, asked: Fetch) -> bool:
         """Tell the peer of changes from now on, if it asked for that and there is room."""
