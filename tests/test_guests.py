@@ -454,6 +454,10 @@ def test_a_scroll_that_no_peer_puts_together_is_not_sent_and_is_told_and_others_
     assert lack is not None
     assert lack.scrolls == 1
     assert "peers take at most" in lack.reason
+    compared = sum(peer.core.traffic(1).comparisons for peer in network.peers)
+    network.run(90)
+    again = sum(peer.core.traffic(1).comparisons for peer in network.peers) - compared
+    assert again <= 6, "it is compared as rarely as what is the same"
     writer.replica[_E] = writer.replica[_B][:30_000]
     writer.replica.clear_scroll(_B)
     network.run(60)

@@ -34,6 +34,7 @@ from phextsync.sync.traffic import Traffic
 from phextsync.sync.versions import Versions
 
 _STEPS_PER_AUDIT: Final = 8  # one audit of so many steps costs as much as reading every entry again
+_DOUBLINGS_MAX: Final = 16  # then a delay is longer than any interval
 _ENTRIES_TOLD_MAX: Final = 1 << 24  # that a peer's summary is believed to have
 
 
@@ -118,13 +119,12 @@ class Comparisons:
         self._versions = versions
         self._unpushed = unpushed
         self._ledger = ledger
-        self._requests = requests
-        self._outgoing = outgoing
-        self._traffic = traffic
-        self._ways = ways
+        self._requests, self._outgoing = requests, outgoing
+        self._traffic, self._ways = traffic, ways
         self._ready = ready
         self._progressed = progressed
         self._number = 0
+        self._again: dict[str, tuple[tuple[int, bytes], int]] = {}  # the same was found, how often
 
     # -- what is known ---------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class Comparisons:
         self._scope.void[phext] = self._number
         self._scope.changed(phext)
         self.turns = deque(turn for turn in self.turns if turn.phext != phext)
-        for noted in (self.sessions, self.due, self.stale):
+        for noted in (self.sessions, self.due, self.stale, self._again):
             noted.pop(phext, None)
 
     # -- when ------------------------------------------------------------------------------
@@ -347,11 +347,22 @@ class Comparisons:
             for noted in self._unpushed:
                 noted.confirm(phext)
         self._versions.compared(phext)
-        # What was found is compared once more, by its root, when it has been exchanged.
-        timing = self._timing
-        delay_s = timing.compare_delay_s if session.has_found else self._interval_s
-        self.schedule(phext, delay_s)
+        self.schedule(phext, self._delay_s(phext, session))
         self._progressed()
+
+    def _delay_s(self, phext: str, session: Session) -> float:
+        """Return after how long to compare again. What was found is compared once more, by its
+        root, when it has been exchanged. What is found again though nothing has changed here, as
+        what no peer takes, is compared each time twice as late."""
+        if not session.has_found:
+            self._again.pop(phext, None)
+            return self._interval_s
+        _, ours = scope_digest(self._replicas.open(phext).index, self._rights.scope(phext))
+        found = session.found, ours
+        before, count = self._again.get(phext, (None, 0))
+        count = min(count + 1, _DOUBLINGS_MAX) if found == before else 0
+        self._again[phext] = found, count
+        return min(self._timing.compare_delay_s * (1 << count), self._interval_s)
 
     def receive(self, message: Compare) -> None:
         """Take a turn of the peer and answer it. ProtocolError when it is not its turn."""
@@ -375,6 +386,7 @@ class Comparisons:
         turn = comparison.answer(message.form, message.body)
         session.has_told_all = turn.found is not None and turn.found.has_told_all
         if turn.found is not None:
+            session.found += turn.found.mark
             told = blake2b(message.body, digest_size=8).digest()
             told = told if message.form == RANGES else b""  # other forms tell no fingerprints
             if not self._findings.take(phext, session, turn.found, told):

@@ -18,6 +18,7 @@ that chose texts before both sides drew the key together could not foresee them.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import chain
 from typing import Final
 
 from phextsync.errors import CoordinateError, ProtocolError
@@ -62,6 +63,11 @@ class Differences:
     def count(self) -> int:
         """Scrolls and ranges in all."""
         return len(self.ours) + len(self.theirs) + len(self.changed) + len(self.our_ranges)
+
+    @property
+    def mark(self) -> int:
+        """A number that is the same for the same, in whatever order, in this process."""
+        return sum(map(hash, chain(self.ours, self.theirs, self.changed, self.our_ranges)))
 
 
 def digest(count: int, fingerprint_sum: bytes) -> bytes:

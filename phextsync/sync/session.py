@@ -12,7 +12,8 @@ class Session:
     `is_needed`: the digests differed. `has_found`: something differs and will be exchanged.
     `is_uneven`: something differs and stays, since a certificate does not allow it; `is_withheld`:
     in particular, something that we have and the peer has not. `has_told_all`: our last turn left
-    nothing open. `is_cut`: one side ended it before everything was compared.
+    nothing open. `is_cut`: one side ended it before everything was compared. `found`: a number
+    that is the same where the same was found.
     """
 
     number: int
@@ -27,6 +28,7 @@ class Session:
     is_uneven: bool = False
     is_withheld: bool = False
     has_told_all: bool = False
+    found: int = 0
 
     @property
     def found_none(self) -> bool:
