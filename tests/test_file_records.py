@@ -281,12 +281,14 @@ def test_a_text_that_all_had_is_read_as_earlier_versions_wrote_it(replicas: Repl
 # -- conflicts -----------------------------------------------------------------------------
 
 
-def test_conflicts_are_kept_until_somebody_settles_them(replicas: ReplicaSet) -> None:
+def test_conflicts_are_kept_until_somebody_settles_them(
+    replicas: ReplicaSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = ConflictLog(replicas, _ID)
     first, second = (Conflict(n, "base", f"mine {n}", "theirs") for n in (1, 2))
     assert log.add(_PLACE, "n.md", first, "anna")
     assert not log.add(_PLACE, "n.md", first, "anna")
-    _Clock.now_ms = 5_000
+    monkeypatch.setattr(_Clock, "now_ms", 5_000)
     assert log.add(_PLACE, "n.md", second, "")
     replicas = _again(replicas)
     log = ConflictLog(replicas, _ID)
@@ -297,7 +299,7 @@ def test_conflicts_are_kept_until_somebody_settles_them(replicas: ReplicaSet) ->
     assert log.settle(found[0].number)
     assert not log.settle(found[0].number)
     assert [*ConflictLog(_again(replicas), _ID)] == found[1:]
-    _Clock.now_ms = 6_000
+    monkeypatch.setattr(_Clock, "now_ms", 6_000)
     log.prune(2_000)
     assert len(log) == 1
     log.prune(500)
