@@ -82,6 +82,7 @@ class LmdbStore:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.folder = Path(folder)
+        self._translated = translated(self.folder)
         self.syncs = Durations()
         self.refused_history = False
         self._clock = clock
@@ -91,7 +92,7 @@ class LmdbStore:
         self._is_suspect = False  # damage was seen since the file was looked through
         self._lock = lock_folder(self.folder)
         try:
-            with translated(self.folder):
+            with self._translated:
                 self._open(keep_leases=self._opening.prepare())
         except BaseException:
             os.close(self._lock)
@@ -184,7 +185,7 @@ class LmdbStore:
         damaged: list[bytes] = []
         found = 0
         digest, seed = xxhash.xxh3_64_digest, xxhash.xxh3_64_intdigest
-        with translated(self.folder), self._env.begin() as txn:
+        with self._translated, self._env.begin() as txn:
             for piece in batches(txn.cursor(db=self._dbs[HEADS]), number):
                 whole = [
                     pair
@@ -209,7 +210,7 @@ class LmdbStore:
         self, phext: str, number: bytes, damaged: list[bytes], sound: int
     ) -> None:
         """Set aside what has no sound head, and say what it is: nobody else would miss it."""
-        with translated(self.folder), self._env.begin() as txn:
+        with self._translated, self._env.begin() as txn:
             stored = {key[:PLACE_BYTES] for key, _ in self._contents(txn, number)}
             heads = {key for key, _ in scan(txn.cursor(db=self._dbs[HEADS]), number)}
         headless = sorted({*damaged, *(stored - heads)})
@@ -224,7 +225,7 @@ class LmdbStore:
             self._reports.append(
                 f"{phext}: {abs(missing)} scrolls could not even be named; peers send them again"
             )
-        with translated(self.folder), self._env.begin(write=True) as txn:
+        with self._translated, self._env.begin(write=True) as txn:
             self._set_count(txn, number, sound)
         self._counts[number] = sound
 
@@ -283,7 +284,7 @@ class LmdbStore:
             return found
         end = None if upper is None else number + upper
         size = 0
-        with translated(self.folder), self._env.begin() as txn:
+        with self._translated, self._env.begin() as txn:
             for place, _ in scan(txn.cursor(db=self._dbs[HEADS]), number, number + lower):
                 if size >= bytes_max or (end is not None and place >= end):
                     break
@@ -304,23 +305,23 @@ class LmdbStore:
 
     def pieces(self, phext: str, key: bytes, *, oldest: int | None = None) -> dict[int, bytes]:
         place = self._numbers.get(phext, _NOWHERE) + key
-        with translated(self.folder), self._env.begin() as txn:
+        with self._translated, self._env.begin() as txn:
             return read_pieces(txn, self._dbs[HISTORY], place, oldest)
 
     def last_piece(self, phext: str, key: bytes) -> int:
         place = self._numbers.get(phext, _NOWHERE) + key
-        with translated(self.folder), self._env.begin() as txn:
+        with self._translated, self._env.begin() as txn:
             return next_number(txn.cursor(db=self._dbs[HISTORY]), place) - 1
 
     def histories(self, after: tuple[str, bytes] | None, count: int) -> list[tuple[str, bytes]]:
         names = {number: name for name, number in self._numbers.items()}
         start = None if after is None else self._numbers[after[0]] + after[1]
-        with translated(self.folder), self._env.begin() as txn:
+        with self._translated, self._env.begin() as txn:
             places = places_behind(txn, self._dbs[HISTORY], start, count)
         return [(names[place[:4]], place[4:]) for place in places]
 
     def note(self, key: bytes) -> bytes:
-        with translated(self.folder), self._env.begin() as txn:
+        with self._translated, self._env.begin() as txn:
             value = get(txn, key, self._dbs[NOTES])
         try:
             return b"" if value is None else unseal(NOTES, key, value)
@@ -330,7 +331,7 @@ class LmdbStore:
 
     def notes(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
         found: list[tuple[bytes, bytes]] = []
-        with translated(self.folder), self._env.begin() as txn:
+        with self._translated, self._env.begin() as txn:
             for key, value in scan(txn.cursor(db=self._dbs[NOTES]), prefix):
                 try:
                     found.append((key, unseal(NOTES, key, value)))
@@ -352,7 +353,7 @@ class LmdbStore:
 
     def _commit(self, batch: Batch) -> None:
         numbers, counts = dict(self._numbers), dict(self._counts)
-        with translated(self.folder), self._env.begin(write=True) as txn:
+        with self._translated, self._env.begin(write=True) as txn:
             writes = iter(batch.writes)
             # Many writes in one call: between calls a busy main thread would take the GIL.
             while some := list(islice(writes, PAIRS_AT_ONCE)):
@@ -445,9 +446,8 @@ class LmdbStore:
         if number is None:
             return
         self._is_suspect = True
-        place = number + key
-        count = self._counts.get(number, 0)
-        with translated(self.folder), self._env.begin(write=True) as txn:
+        place, count = number + key, self._counts.get(number, 0)
+        with self._translated, self._env.begin(write=True) as txn:
             if aside.move(txn, self._dbs, place) and count:
                 count -= 1
                 self._set_count(txn, number, count)
@@ -459,7 +459,7 @@ class LmdbStore:
         """Return what was set aside: phext, key, the updates whose checksum is good, and whether
         that is every one that was there."""
         names = {number: name for name, number in self._numbers.items()}
-        with translated(self.folder), self._env.begin() as txn:
+        with self._translated, self._env.begin() as txn:
             found = aside.content(txn, self._dbs)
         return [
             (names[place[:4]], place[4:], updates, is_whole)
@@ -469,13 +469,13 @@ class LmdbStore:
 
     def drop_aside(self, phext: str, key: bytes) -> None:
         """Throw away what was set aside of a scroll."""
-        with translated(self.folder), self._env.begin(write=True) as txn:
+        with self._translated, self._env.begin(write=True) as txn:
             aside.drop(txn, self._dbs, self._numbers[phext] + key)
 
     def compact(self, progress: Progress | None = None) -> None:
         """Write the file again, without free pages. Client ids are new ones afterwards."""
         self._env.close()
-        with translated(self.folder):
+        with self._translated:
             self._opening.compact(progress)
             self._open(keep_leases=False)
 
