@@ -119,7 +119,9 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
         "files directories file_records file_status alike finding rules filesystem names naming",
         "files_cli",
     ),
-    "store": _module("store/*", "store pages retention snapshot whole", "upkeep damage"),
+    "store": _module(
+        "store/*", "store pages retention snapshot whole durations", "upkeep damage in_memory"
+    ),
 }
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 from typing import Final, cast
 
 import pytest
@@ -181,6 +182,13 @@ def test_what_a_killed_process_left_in_memory_is_removed_by_the_next(tmp_path: P
     assert not left.exists()
     assert store.phexts() == []
     store.close(clean=True)
+
+
+def test_a_store_in_memory_that_somebody_removed_ends_as_others_do(tmp_path: Path) -> None:
+    store = FleetingStore(tmp_path)
+    rmtree(store.folder)
+    store.close(clean=True)
+    FleetingStore(tmp_path).close(clean=True)  # nobody has the folder any more
 
 
 def test_nothing_but_a_store_in_memory_is_removed(tmp_path: Path) -> None:

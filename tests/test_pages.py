@@ -1,6 +1,8 @@
 """A data file is read page by page as LMDB reads it, and nothing in it raises anything else."""
 
+import re
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -13,6 +15,7 @@ from phextsync.errors import StoreDamagedError
 from phextsync.store.pages import PAGE_BYTES, PageFile
 
 _NAMES = (b"one", b"two", b"three")
+_LEAF = 2  # of the flags of a page
 _SIZES = (0, 10, 50, 300, 1500, 5000, 30_000)
 
 
@@ -101,3 +104,36 @@ def test_no_bytes_make_reading_fail_otherwise_than_as_damaged(
             assert keys == sorted(keys)
     except StoreDamagedError:
         pass
+
+
+def _leaves(data: bytes) -> Iterator[int]:
+    """Where the pages begin that hold keys, and perhaps some that only look so."""
+    for at in range(2 * PAGE_BYTES, len(data), PAGE_BYTES):
+        if data[at + 10] == _LEAF:
+            yield at
+
+
+def test_what_is_wrong_with_a_page_is_said_with_the_tree_that_it_is_of(sound: bytes) -> None:
+    told = set[str]()
+    for at in _leaves(sound):
+        changed = bytearray(sound)
+        changed[at + 12 : at + 14] = b"\1\0"  # where its offsets end
+        for problem in _pages(bytes(changed)).check():
+            if found := re.match(r"page \d+ of (.+) has its nodes between 1 and \d+$", problem):
+                told.add(found[1])
+    assert told == {"one", "two", "three", "main", "free pages"}
+
+
+def test_a_long_value_whose_end_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    value = Random(1).randbytes(5 * PAGE_BYTES)
+    with lmdb.open(str(tmp_path), map_size=1 << 30, max_dbs=4, sync=False) as environment:
+        database = environment.open_db(_NAMES[0])
+        with environment.begin(write=True) as txn:
+            txn.put(b"key", value, db=database)
+    data = (tmp_path / "data.mdb").read_bytes()
+    last = data.index(value) + len(value) - 1
+    assert _pages(data).check() == []
+    file = PageFile(lambda at, count: b"" if at == last else data[at : at + count])
+    assert file.check() == [
+        f"page {last // PAGE_BYTES} of one is behind the end of the file",
+    ]
