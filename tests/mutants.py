@@ -349,7 +349,7 @@ def start_tests(folder: Path, tests: Sequence[str], mutant: str) -> "subprocess.
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "-x", "-q", *PYTEST, *tests],
         cwd=folder / "mutants",
-        env={**os.environ, "MUTANT_UNDER_TEST": mutant},
+        env={**os.environ, "PHEXTSYNC_DAMAGE_CASES": "100", "MUTANT_UNDER_TEST": mutant},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
