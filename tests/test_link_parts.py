@@ -391,7 +391,7 @@ def test_the_side_that_answers_an_audit_allows_for_a_clock_that_is_twice_as_fast
         (Session(1, None, is_open=False, step=2), True, True),
         (Session(1, None, is_open=False, step=3), False, False),
         (Session(1, None, is_open=False, step=3, is_audit=True), True, False),
-        (Session(1, None, is_open=False, step=4, has_found=True), False, True),
+        (Session(1, None, is_open=False, step=4, is_uneven=True), False, True),
         (Session(1, None, is_open=False, step=2, is_needed=True), False, True),
         (Session(1, None, is_open=False, step=2, is_uneven=True), False, True),
         (Session(1, None, step=2), False, True),
@@ -425,7 +425,7 @@ def test_what_may_be_sent_one_way_only_is_exchanged_once_until_it_changes() -> N
         session = Session(1, None)
         findings.take(_PHEXT, session, found, b"told")
         assert session.has_found == is_found
-        assert session.is_uneven != is_found
+        assert session.is_uneven
     findings.forget(_A)
     findings.take(_PHEXT, session := Session(2, None), found, b"told")
     assert session.has_found

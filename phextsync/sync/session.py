@@ -9,11 +9,11 @@ from phextsync.sync.comparison import Comparison
 class Session:
     """What is known of a comparison. `comparison` is None while the peer is to begin one.
 
-    `is_needed`: the digests differed. `has_found`: something differs and will be exchanged.
-    `is_uneven`: something differs and stays, since a certificate does not allow it; `is_withheld`:
-    in particular, something that we have and the peer has not. `has_told_all`: our last turn left
-    nothing open. `is_cut`: one side ended it before everything was compared. `found`: a number
-    that is the same where the same was found.
+    `is_needed`: the digests differed. `is_uneven`: something differs. `has_found`: some of that
+    will be exchanged; the rest stays, since a certificate does not allow it. `is_withheld`: we have
+    some of that and the peer has not. `has_told_all`: our last turn left nothing open. `is_cut`:
+    one side ended it before everything was compared. `found`: a number that is the same where the
+    same was found.
     """
 
     number: int
@@ -24,8 +24,8 @@ class Session:
     step: int = 0
     is_open: bool = True
     is_cut: bool = False
-    has_found: bool = False
     is_uneven: bool = False
+    has_found: bool = False
     is_withheld: bool = False
     has_told_all: bool = False
     found: int = 0
@@ -35,14 +35,14 @@ class Session:
         """Whether it has ended and saw that nothing differs: the answer to a root was empty, or
         the digests were equal before it began. A list may be answered by nothing and by updates."""
         steps = (3,) if self.is_audit else (0, 2)
-        is_sure = not (self.is_needed or self.has_found or self.is_uneven or self.is_cut)
+        is_sure = not (self.is_needed or self.is_uneven or self.is_cut)
         return not self.is_open and is_sure and self.step in steps
 
     @property
     def is_fruitless(self) -> bool:
         """Whether the digests differed and nothing was found: somebody made entries alike. An audit
         that went to its end says that they are not: what differs the peer may not bring."""
-        is_explained = self.has_found or self.is_uneven or (self.is_audit and self.has_told_all)
+        is_explained = self.is_uneven or (self.is_audit and self.has_told_all)
         return self.is_needed and not is_explained
 
     @property
@@ -52,11 +52,10 @@ class Session:
         different, since a certificate does not allow it, the other side may be the one to see it.
         """
         is_whole = not (self.is_audit or self.is_cut)
-        is_known = self.has_found or self.is_uneven or self.has_told_all
-        return is_whole and (is_known or self.step <= 2)
+        return is_whole and (self.is_uneven or self.has_told_all or self.step <= 2)
 
     def note(self, *, is_found: bool, is_withheld: bool = False) -> None:
         """Note a difference: whether it will be exchanged, and whether the peer will lack it."""
+        self.is_uneven = True
         self.has_found |= is_found
-        self.is_uneven |= not is_found
         self.is_withheld |= is_withheld
