@@ -780,10 +780,17 @@ def test_a_comparison_that_the_peer_makes_an_audit_is_one() -> None:
     parts.replica[_A] = "text"
     parts.replicas.commit()
     link = parts.greeted(1, _ANNA, _summary())
+    parts.clock.advance(60.0)  # audits are saved up for
     begun = Comparison(_replicas(_ANNA).open(_PHEXT).index, [EVERYTHING], Parameters(), b"n" * 16)
     turn = begun.begin_audit()
     link.comparisons.receive(Compare(_PHEXT, 1, 0, turn.form, turn.body))
-    assert link.comparisons.sessions[_PHEXT].is_audit
+    session = link.comparisons.sessions[_PHEXT]
+    assert session.is_audit
+    said = link.comparisons.turns.popleft()
+    turn = begun.answer(said.form, said.body)
+    assert turn.form == RANGES
+    link.comparisons.receive(Compare(_PHEXT, 1, 2, turn.form, turn.body))
+    assert session.is_audit
 
 
 def test_what_a_peer_may_not_take_is_withheld_from_it() -> None:
@@ -818,6 +825,17 @@ def test_a_peer_lacks_what_was_not_acknowledged_and_nothing_else() -> None:
     assert parts.lacks.even_peers(_PHEXT, EVERYTHING) == set()
     assert parts.lacks.of(link, _PHEXT, CoordinateRange.of(_B)) is None
     assert parts.lacks.even_peers(_PHEXT, CoordinateRange.of(_B)) == {_CARL}
+
+
+def test_a_peer_is_compared_where_it_holds_nothing_and_where_it_does_once_that_has_ended() -> None:
+    parts = Parts()
+    link = parts.greeted(1, _CARL, _summary([CoordinateRange.of(_B)]))
+    assert link.comparisons.is_comparing(_PHEXT)
+    assert parts.lacks.compared_peers(_PHEXT, EVERYTHING) == set()
+    assert parts.lacks.compared_peers(_PHEXT, CoordinateRange.of(_A)) == {_CARL}
+    link.comparisons.turns.clear()
+    link.comparisons.receive(Compare(_PHEXT, 1, 1, RANGES, b""))
+    assert parts.lacks.compared_peers(_PHEXT, EVERYTHING) == {_CARL}
 
 
 def test_what_is_left_to_others_is_no_lack_of_ours_but_nobody_is_even_meanwhile() -> None:

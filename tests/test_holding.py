@@ -812,10 +812,25 @@ def test_what_cannot_be_held_is_refused(
 
 def test_to_hold_nothing_of_a_phext_that_is_not_there_makes_none() -> None:
     peer = _alone()
-    _Scripted(peer)
+    scripted = _Scripted(peer)
+    scripted.said.clear()
     peer.replicas.hold("other", [_ONE])
+    scripted.listen()
+    assert not any(isinstance(message, Summary) for message in scripted.said)
     assert peer.replicas.names() == [CLIENTS, PHEXT]
     assert [str(range_) for range_ in peer.replicas.holding.of("other")] == ["1.*"]
+
+
+def test_a_peer_that_told_of_a_phext_hears_what_is_held_of_it_before_anything_is_there() -> None:
+    peer = _alone()
+    peer.replicas.hold("other", [])
+    scripted = _Scripted(peer)
+    scripted.said.clear()
+    peer.replicas.hold("other", [_ONE])
+    scripted.listen()
+    (told,) = [message for message in scripted.said if isinstance(message, Summary)]
+    assert (told.phext.name, told.phext.interest) == ("other", (_ONE,))
+    assert "other" not in peer.replicas.names()
 
 
 def test_where_all_is_held_nothing_is_noted() -> None:

@@ -215,6 +215,20 @@ def test_as_much_as_a_peer_may_ask_for_at_once_is_sent_beyond_the_window() -> No
     assert parts.outgoing.next_updates() is not None
 
 
+def test_a_range_is_streamed_up_to_its_end_over_as_many_frames_as_it_takes() -> None:
+    parts = Parts(replace(Limits(), updates_bytes_goal=80))  # two states
+    for scroll in _SCROLLS:
+        parts.change(scroll, "text")
+    parts.outgoing.dirty.clear()
+    parts.replicas.commit()
+    parts.outgoing.stream(_PHEXT, [CoordinateRange(_A[1], _SCROLLS[3][1])])
+    frames: list[list[Coordinate]] = []
+    while (frame := parts.outgoing.next_updates()) is not None:
+        assert isinstance(frame, Updates)
+        frames.append([entry.coordinate for entry in frame.entries])
+    assert frames == [[_A[1], _B[1]], [_SCROLLS[2][1]]]
+
+
 def test_an_update_that_the_peer_has_sent_is_not_sent_back_unless_another_came() -> None:
     parts = Parts()
     parts.change(_A, "a")

@@ -314,6 +314,7 @@ def test_bytes_outside_the_subset_are_refused(frame: bytes, found: str) -> None:
     ("array", "found"),
     [
         ([4, "memory", [[b"short", b""]]], "expected 12 to 12 bytes, found 5 bytes"),
+        ([4, "memory", [["text", b""]]], "expected 12 to 12 bytes, found str"),
         ([4, "memory", [[bytes(12), b""]]], "expected a key of nine parts"),
         ([4, "", []], "expected the name of a phext"),
         ([4, "a/b", []], "expected the name of a phext"),

@@ -608,6 +608,20 @@ def test_a_scroll_larger_than_a_frame_travels_in_parts() -> None:
     assert network.assert_equal()[_A] == text
 
 
+def test_both_ends_count_the_same_frames_and_bytes() -> None:
+    network = Network(2)
+    sizes: list[int] = []
+    network.on_frame = lambda sender, receiver, frame: sizes.append(len(frame) + 4)
+    link = network.link(0, 1)
+    network.peers[0].replica[_A] = "text"
+    network.run(1)
+    one, other = (peer.core.traffic(link) for peer in network.peers)
+    assert (one.frames_out, one.bytes_out) == (other.frames_in, other.bytes_in)
+    assert (other.frames_out, other.bytes_out) == (one.frames_in, one.bytes_in)
+    assert one.frames_out + other.frames_out == len(sizes)
+    assert one.bytes_out + other.bytes_out == sum(sizes)
+
+
 def test_a_burst_of_edits_is_coalesced_into_few_frames() -> None:
     network = _connected()
     sender = network.peers[0]
@@ -748,7 +762,18 @@ def test_a_peer_that_breaks_the_protocol_is_told_why_and_left(frame: bytes, reas
     message = decode(goodbye, Limits())
     assert isinstance(message, Goodbye)
     assert reason in message.reason
+    assert core.refusal(1) == message.reason
     assert core.is_finished(1)
+
+
+def test_a_link_that_ends_after_both_have_said_hello_was_not_refused() -> None:
+    network = _connected()
+    core = network.peers[0].core
+    (link,) = network.links
+    core.end_link(link, "it ends")
+    assert core.links[link].goodbye == "it ends"
+    assert core.refusal(link) is None
+    assert core.refusal(99) is None
 
 
 def test_an_unknown_newer_minor_version_still_talks() -> None:

@@ -143,6 +143,17 @@ def test_a_range_is_split_near_its_middle_where_a_bound_is_short(
     assert (parts[0].upper == Coordinate(2, *[1] * 8)) == is_short
 
 
+def test_an_answer_has_told_all_when_it_is_lists_alone() -> None:
+    few, many = ({Coordinate(*[i] * 9): 1 for i in range(1, end)} for end in (3, 9))
+    root = reconcile.first_step(_index({}), [EVERYTHING], _SMALL, has_lists=False)
+    told_all = [
+        next_step(_index(e), [EVERYTHING], root, _SMALL)[1].has_told_all for e in (few, many)
+    ]
+    assert told_all == [True, False]
+    answer, found = next_step(_index({}), [EVERYTHING], root, _SMALL)
+    assert (answer, found.has_told_all) == (None, False)
+
+
 def test_several_scopes_are_compared_and_nothing_between_them() -> None:
     ours = {Coordinate(*[i] * 9): 1 for i in range(1, 6)}
     scope = [CoordinateRange.parse("2.*"), CoordinateRange.parse("4.*")]
