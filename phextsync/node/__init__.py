@@ -11,6 +11,7 @@
 * `overlay`: with whom of the nodes that there are a node keeps links
 * `options`: what a program passes, looked at before it is used
 * `neighbourhood`: with whom it is to be linked now, and which links it ends
+* `turns`: whom to dial next, of nodes of which one is enough
 * `dialler`: where there ought to be a link, and when to try again
 * `discoverer`: announces this node, and hears of others
 * `agreement`: whether the peers have what we have

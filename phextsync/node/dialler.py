@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from random import Random
 from typing import Final
 
@@ -17,19 +16,16 @@ from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.links import Links
 from phextsync.node.neighbourhood import PASSING_S, Neighbourhood
 from phextsync.node.status import AbsentPeer
+from phextsync.node.turns import FIRST_S, HANGS_S, Turns
 from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MAX_STRANGER_S, BACKOFF_MIN_S
 from phextsync.transport import Network, SecureLink
 
-ANY_OF: Final = 2
-"""Nodes that are dialled where one is enough."""
 TARGETS_MAX: Final = 512
 """Addresses that are kept; anybody on the network may announce as many as it likes."""
 
 _NEIGHBOUR_S: Final = 3600.0
-_HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 8305 has it
 _NEXT_PLACE_S: Final = 0.02  # so late the next address of a peer is looked at
-_HANGS_S: Final = 0.5  # after which a dial that has no answer keeps no other from being made
-_ANY_S: Final = 1.0  # at most, for one of them
+_ANY_MAX_S: Final = 5.0  # for one of any number
 _BLOCKED: Final = "blocked on this node"
 
 _log = logging.getLogger("phextsync.node")
@@ -48,6 +44,7 @@ class _Target:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     backoff_s: float = BACKOFF_MIN_S
     last_error: str = ""
+    failed_at: float = -math.inf
 
 
 class Dialler:
@@ -160,13 +157,13 @@ class Dialler:
         began = trio.current_time()
         self._dialling.append(began)
         if peer_id is not None:
-            self._head_starts[peer_id] = began + _HEAD_START_S
+            self._head_starts[peer_id] = began + FIRST_S
         try:
             secure = await self._network.connect(host, port)
         except LinkError as error:
-            _note_failure(target, str(error))
+            self._failed(target, str(error))
             took_s = trio.current_time() - began
-            if took_s > _HANGS_S:  # others are to have their turn
+            if took_s > HANGS_S:  # others are to have their turn
                 target.backoff_s = max(target.backoff_s, min(took_s, _backoff_max_s(target)))
             return
         finally:
@@ -196,7 +193,12 @@ class Dialler:
             has_held = trio.current_time() - began > BACKOFF_MAX_S
             target.backoff_s = BACKOFF_MIN_S if has_held else _longer_backoff_s(target)
         else:
-            _note_failure(target, f"{target.address}: {refusal}")
+            self._failed(target, f"{target.address}: {refusal}")
+
+    def _failed(self, target: _Target, reason: str) -> None:
+        _note_failure(target, reason)
+        target.failed_at = trio.current_time()
+        self._links.changed.notify()
 
     def _wants(self, target: _Target) -> bool:
         """Whether to dial: not ourselves, nobody we have, and whom the neighbourhood wants."""
@@ -215,7 +217,7 @@ class Dialler:
         now = trio.current_time()
         if peer_id is not None and now < self._head_starts.get(peer_id, -math.inf):
             return False
-        dialling = sum(now - began < _HANGS_S for began in self._dialling)
+        dialling = sum(now - began < HANGS_S for began in self._dialling)
         return self._neighbourhood.has_room(now, peer_id, dialling)
 
     # -- on demand -------------------------------------------------------------------------
@@ -252,10 +254,30 @@ class Dialler:
         return wanted & self._links.ready()
 
     async def link_with_any(self, node_ids: Iterable[bytes]) -> bool:
-        """Have a link with one of some nodes, the preferred ones first; say whether there is one.
-        Of those that nobody hears of none is waited for."""
-        here = filter(self._neighbourhood.here().__contains__, node_ids)
-        return bool(await self.link_with(islice(here, ANY_OF), within_s=_ANY_S, enough=1))
+        """Have a link with one of some nodes that have none, the preferred ones first; say whether
+        there is one. Of those that nobody hears of none is waited for."""
+        here, linked = self._neighbourhood.here(), {*self._links.ready(), self._own_id}
+        wanted = [each for each in node_ids if each in here and each not in linked]
+        turns = Turns(wanted, self._links.slowest_s())
+        until = trio.current_time() + _ANY_MAX_S
+        while not self._links.ready() & turns.dialled.keys():
+            now = trio.current_time()
+            self._note_failures(now, turns)
+            for node_id in turns.take(now):
+                self.ask_for([node_id])
+                self.try_again(node_id)
+            due = min(turns.due, until)
+            if now >= due:
+                return False
+            with trio.move_on_after(due - now):
+                await self._links.changed.wait()
+        return True
+
+    def _note_failures(self, now: float, turns: Turns) -> None:
+        for target in self._targets.values():
+            peer_id = target.peer_id
+            if peer_id in turns.dialled and target.failed_at >= turns.dialled[peer_id]:
+                turns.failed(now, peer_id)
 
     # -- who is not here -------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import trio
 
@@ -20,6 +20,7 @@ from phextsync.replica.changes import COORDINATES_MAX, TEXTS_MAX, Change, Change
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.hosting import row_of, rows_of
 from phextsync.sync.messages import DIGEST_BYTES, Surveyed, SurveyedScroll
+from phextsync.sync.questions import HEDGE_S
 from phextsync.sync.synchronizer import Synchronizer
 
 _PAGE_SCROLLS: Final = 256
@@ -27,16 +28,19 @@ _AT_ONCE: Final = 16  # holders that are asked, and scrolls that are fetched, fo
 _EMPTY_MAX: Final = 16  # answers in a row that tell of nothing, and of more to come
 _HELD_BYTES: Final = 64 << 10
 _TEXT_BYTES_MAX: Final = 64 << 20
+_ROUNDS_MAX: Final = 4  # of asking others where nobody answers
 
 T = TypeVar("T")
+
+_Ask: TypeAlias = Callable[[float, Callable[[T | None], None]], None]
 
 
 class Foreign:
     """Asks holders for what is not held here.
 
-    `link_with` is awaited where no linked peer holds what is wanted: with the node ids of members
-    that do by what was placed, those first that are preferred. It returns whether a link with one
-    of them is up by then.
+    `link_with` is awaited where no linked peer holds what is wanted, or all that do are silent:
+    with the node ids of members that hold it by what was placed, those first that are preferred. It
+    returns whether one of them is linked that was not.
     """
 
     def __init__(
@@ -65,9 +69,11 @@ class Foreign:
         can be reached, a guest stays what it was. NotHeldError where there is none."""
         if not self.is_away(phext, at):
             return
-        is_here = await self._ask(phext, at)
-        if not is_here and await self._link_with_holders(phext, at):
-            is_here = await self._ask(phext, at)
+
+        def ask(now: float, done: Callable[[bool | None], None]) -> None:
+            self._core.fetching.fetch(now, phext, at, lambda is_so: done(is_so or None))
+
+        is_here = await self._told(phext, at, ask)
         if not is_here and (phext, at) not in self._guests:
             names = ", ".join(member.name for member in self._following.holders(phext, at))
             names = names or "it is not known who holds it"
@@ -87,22 +93,41 @@ class Foreign:
             self._replicas.check_room(phext)
             self._holding.admit(phext, at)
 
-    async def _ask(self, phext: str, at: Coordinate) -> bool:
-        fetching = self._core.fetching
-        return await self._told(lambda now, done: fetching.fetch(now, phext, at, done))
+    async def _told(self, phext: str, at: Coordinate, ask: _Ask[T]) -> T | None:
+        """Return what holders tell: those that are linked or, where none of them answers, others.
+        None where nobody does."""
+        answer = await self._told_by_linked(phext, at, ask)
+        for _ in range(_ROUNDS_MAX):
+            if answer is not None or not await self._link_with_holders(phext, at):
+                break
+            answer = await self._told_by_linked(phext, at, ask)
+        return answer
 
-    async def _told(self, ask: Callable[[float, Callable[[T], None]], None]) -> T:
-        """Return what the core tells `done` that is asked for something."""
-        told: list[T] = []
+    async def _told_by_linked(self, phext: str, at: Coordinate, ask: _Ask[T]) -> T | None:
+        """Return what holders tell that are linked, or come to be while those are silent."""
+        told: list[T | None] = []
         has_answer = trio.Event()
 
-        def done(answer: T) -> None:
+        def done(answer: T | None) -> None:
             told.append(answer)
             has_answer.set()
 
         self._links.promptly(partial(ask, trio.current_time(), done))
-        await has_answer.wait()
+        with trio.move_on_after(HEDGE_S):
+            await has_answer.wait()
+        if not told:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._link_with_more, phext, at)
+                await has_answer.wait()
+                nursery.cancel_scope.cancel()
         return told[0]
+
+    async def _link_with_more(self, phext: str, at: Coordinate) -> None:
+        """Link with one holder after another; each is asked when it is there."""
+        is_more = True
+        while is_more:
+            is_more = await self._link_with_holders(phext, at)
+            await trio.sleep(HEDGE_S)
 
     async def _link_with_holders(self, phext: str, at: Coordinate) -> bool:
         holders = self._following.holders(phext, at)
@@ -206,8 +231,6 @@ class Foreign:
             )
             return Look(rows, after)
         surveyed = await self._survey(phext, piece, with_texts)
-        if surveyed is None and await self._link_with_holders(phext, piece.lower):
-            surveyed = await self._survey(phext, piece, with_texts)
         if surveyed is None:
             return Look(self._with_guests(phext, piece, {}, with_texts), None, (piece,))
         here = piece if surveyed.rest is None else CoordinateRange(piece.lower, surveyed.rest)
@@ -221,23 +244,19 @@ class Foreign:
     ) -> T | None:
         """Return what a holder of all of a range works out of it, None where nobody could be asked.
         `read` makes it of the answer, ProtocolError for what is none: then another one is asked."""
-        answer = await self._work_out(phext, range_, words, read)
-        if answer is None and await self._link_with_holders(phext, range_.lower):
-            answer = await self._work_out(phext, range_, words, read)
-        return answer
-
-    async def _work_out(
-        self, phext: str, range_: CoordinateRange, words: bytes, read: Callable[[bytes], T]
-    ) -> T | None:
         ask = self._core.elsewhere.working_out.ask
-        return await self._told(lambda now, done: ask(now, phext, range_, words, read, done))
+        return await self._told(
+            phext, range_.lower, lambda now, done: ask(now, phext, range_, words, read, done)
+        )
 
     async def _survey(
         self, phext: str, piece: CoordinateRange, with_texts: bool
     ) -> Surveyed | None:
-        surveying = self._core.elsewhere.surveying
+        survey = self._core.elsewhere.surveying.survey
         return await self._told(
-            lambda now, done: surveying.survey(now, phext, piece, done, with_texts=with_texts)
+            phext,
+            piece.lower,
+            lambda now, done: survey(now, phext, piece, done, with_texts=with_texts),
         )
 
     async def _make_current(

@@ -89,7 +89,7 @@ class Links:
         self._is_noting = False
         self._noted: dict[int, None] = {}
         self._last_number = 0
-        self.changed = Signal()  # a peer has said hello
+        self.changed = Signal()  # a peer has said hello, or one that was dialled has not
         self._ended_traffic = Traffic()  # of links that are no more
         self._complaints = Complaints()
 
@@ -106,6 +106,11 @@ class Links:
     def ready(self) -> set[bytes]:
         """Return the node ids of the peers that have said hello."""
         return {peer_id for _, peer_id, _ in self._core.peers()}
+
+    def slowest_s(self) -> float:
+        """Return the longest round trip that any link has, 0 where none is known."""
+        links = self._core.links.values()
+        return max((link.heartbeat.round_trip_s or 0.0 for link in links), default=0.0)
 
     def dialled_before(self, time: float) -> list[tuple[int, bytes]]:
         """Return number and peer of the links that this node has dialled, before a time."""

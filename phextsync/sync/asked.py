@@ -18,7 +18,8 @@ Asking: TypeAlias = Fetch | Survey | Ask
 @dataclass(slots=True, eq=False)
 class Question:
     """Asks for something in a range that is not held here. `end` is called once, with whether it
-    was answered. `minor`: what a peer has to speak to be asked. `asked`: the links that were."""
+    was answered. `minor`: what a peer has to speak to be asked. `asked`: the links that were, the
+    last one at `asked_at`."""
 
     phext: str
     range: CoordinateRange
@@ -26,6 +27,7 @@ class Question:
     end: Callable[[bool], None]
     minor: int = FETCH_MINOR
     asked: dict[int, None] = field(default_factory=dict)
+    asked_at: float = -inf
     unanswered: int = 0
     due: float = inf
     is_over: bool = False

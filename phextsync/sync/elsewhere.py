@@ -68,6 +68,7 @@ class Elsewhere:
 
     def met(self, link: Link) -> None:
         """A peer has come, or tells anew what it holds."""
+        self.questions.met()
         self.fetching.met()
         self.watching.told_anew(link)
         self.watching.look()

@@ -42,11 +42,21 @@ class Questions:
         self._number += 1
         self._open[question] = None
         question.asked[link.number] = None
+        question.asked_at = self._clock.now
         question.unanswered += 1
         link.asked.add(question, self._number, self._clock.now)
         link.ready()
+        self._go_on_later(question)
+
+    def met(self) -> None:
+        """A peer has come, or holds something else: ask it too where all others are silent."""
+        for question in self._open:
+            if question.due == inf:
+                self._go_on_later(question)
+
+    def _go_on_later(self, question: Question) -> None:
         if self._next(question) is not None:
-            question.due = self._clock.now + HEDGE_S
+            question.due = max(self._clock.now, question.asked_at + HEDGE_S)
             self._clock.ask_for_tick(question.due, pause_s=0)
 
     def answered(self, link: Link, number: int) -> bool:

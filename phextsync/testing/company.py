@@ -6,20 +6,19 @@ calls them in virtual time. Nodes know each other's addresses, and who is there 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from random import Random
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 from phextsync.control.placing import PLACEMENT, is_placed, placement_of
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.node.copies import about_bytes, is_taken
-from phextsync.node.dialler import ANY_OF
 from phextsync.node.errands import Errands
 from phextsync.node.follower import Follower
 from phextsync.node.following import ERRANDS_S, LOOK_S, MOVE_ON_S
 from phextsync.node.neighbourhood import PASSING_S, Chosen, Links, Neighbourhood, choose
 from phextsync.node.overlay import Pair
 from phextsync.node.pace import Pace
+from phextsync.node.turns import Turns
 from phextsync.placement.holders import Placement
 from phextsync.placement.members import Member
 from phextsync.replica.replicas import ReplicaSet
@@ -140,13 +139,12 @@ class Company:
             self._neighbourhood.ask_for(self._clock(), node_id, for_s)
         self._dial_wanted()
 
-    def ask_for_holders(self, phext: str, at: Coordinate) -> set[bytes]:
-        """Have links with holders of a scroll that are there, as whoever reads it; return with
-        whom."""
+    def turns(self, phext: str, at: Coordinate) -> Turns:
+        """Return whom of the holders of a scroll that are there to dial in turn, as whoever reads
+        it."""
         holders = (member.node_id for member in self.follower.holders(phext, at))
-        here = set(islice(filter(self._neighbourhood.here().__contains__, holders), ANY_OF))
-        self.ask_for(here)
-        return here
+        linked = {peer_id for _, peer_id, _ in self._core.peers()}
+        return Turns(filter((self._neighbourhood.here() - linked).__contains__, holders))
 
     def _review(self) -> None:
         self._neighbourhood.review(self._clock())

@@ -61,7 +61,6 @@ _FEW: Final = 8
 _CLAIMS_S: Final = 0.25
 _QUIET_S: Final = 0.5
 _REPAIR_S: Final = 1.0
-_DIALS_S: Final = 1.0  # a visitor waits for a link at most, as a whole node does
 _DIAL_LOOK_S: Final = 0.02
 
 
@@ -238,14 +237,14 @@ class World:
         if node.company is None:
             self._visited(node, life, place, writes)
             return
-        wanted = node.company.ask_for_holders(PHEXT, place)
-        until = self.now + _DIALS_S
+        company, turns = node.company, node.company.turns(PHEXT, place)
 
         def look() -> None:
             if node.life != life or not node.is_awake:
                 return
+            company.ask_for(turns.take(self.now))
             ready = {peer_id for _, peer_id, _ in node.core.peers()}
-            if ready & wanted or self.now >= until:
+            if ready & turns.dialled.keys() or self.now >= turns.due:
                 self._ask(node, life, place, writes, may_dial=False)
             else:
                 self.at(self.now + _DIAL_LOOK_S, look)
