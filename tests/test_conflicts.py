@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.conflicts import Conflict, conflicts, is_answer, is_settled, settled, theirs_of
+from phextsync.conflicts import (
+    Conflict,
+    conflicts,
+    is_answer,
+    is_settled,
+    replaced,
+    settled,
+    theirs_of,
+)
 from phextsync.merges import merged_text
 from tests.strategies import documents
 
@@ -183,11 +191,34 @@ def test_a_conflict_is_settled_when_one_side_stands_where_the_merge_left_somethi
     assert not is_settled("a\nx\nc\n", replace(conflict, left=None))
 
 
-def test_of_equal_lines_the_nearest_is_settled() -> None:
-    conflict = Conflict(4, "a\n", "b\n", "c\n")
+@pytest.mark.parametrize(
+    ("base", "text", "lines"),
+    [
+        ("a\nb\nc\n", "new\na\nz\nw\nc\n", range(2, 4)),
+        ("a\nb\nc\n", "a\nx y\nc\n", None),  # what the merge left
+        ("a\nb\nc\n", "a\nc\n", None),
+        ("a\nb\nc\n", "z\nw\n", None),
+        ("b\nc\n", "z\nc\n", range(1)),
+        ("a\nb\n", "a\nz\nw\n", range(1, 3)),
+        ("1\n2\n3\na\nb\nc\n", "a\nz\nc\na\nw\nc\n", range(4, 5)),  # the nearest
+    ],
+)
+def test_what_stands_instead_of_what_was_left_is_found_between_the_lines_beside_it(
+    base: str, text: str, lines: range | None
+) -> None:
+    texts = (base.replace("b", words) for words in ("x", "y", "x y"))
+    (conflict,) = conflicts(base, *texts)
+    assert replaced(text, conflict) == lines
+    assert replaced(text, replace(conflict, left=None)) is None
+
+
+@pytest.mark.parametrize(("line", "is_first"), [(4, True), (6, False)])
+def test_of_equal_lines_the_nearest_is_settled(line: int, is_first: bool) -> None:
+    conflict = Conflict(line, "a\n", "b\n", "c\n")
     left = merged_text("a\n", "b\n", "c\n")
-    text = f"{left}x\ny\n{left}"
-    assert settled(text, conflict, "b\n") == f"{left}x\ny\nb\n"
+    first, second = ("b\n", left) if is_first else (left, "b\n")
+    text = f"0\n1\n{left}x\ny\n{left}"
+    assert settled(text, conflict, "b\n") == f"0\n1\n{first}x\ny\n{second}"
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,14 @@ def test_new_line_ends_and_words_are_undone_in_one_step() -> None:
     assert not a.steps.can_undo("me")
 
 
+def test_what_is_written_before_a_writer_is_named_is_that_of_the_one_without_a_name() -> None:
+    a = _scroll(1)
+    a.steps.track("")
+    a.edit("one\n")
+    a.undo("")
+    assert a.text == ""
+
+
 @given(documents, documents)
 def test_an_import_makes_its_text_the_text(old: str, new: str) -> None:
     scroll = _scroll(1)
@@ -545,8 +553,10 @@ def test_an_id_that_somebody_else_wrote_under_is_not_that_of_an_import() -> None
     _exchange(a, other)
     other.append("of another\n")
     _exchange(a, other)
+    also = _scroll(3, a.state())
     update = a.import_text(f"new\n{text}of another\n")
     assert update is not None
+    assert also.import_text(a.text) == update
     assert client_id not in client_clocks(update)
     _exchange(a, other)
     assert a.text == other.text == f"new\n{text}of another\n"

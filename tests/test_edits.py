@@ -18,6 +18,7 @@ from phextsync.crdt import Scroll
 from phextsync.edits import (
     Edit,
     apply_edits,
+    in_hunks,
     in_steps,
     likeness,
     lines_of,
@@ -66,6 +67,7 @@ def test_the_same_change_on_both_sides_is_made_once(base: str, new: str) -> None
         ("1\n9 10\n0\n", "0\n", [(0, 7, "")]),
         ("a\n3\nb\n", "a\nthe number 3\nc\n", [(2, 2, "the number "), (4, 5, "c")]),
         ("a\n3\nb\n", "a\n3 of these\nc\n", [(3, 3, " of these"), (4, 5, "c")]),
+        ("a\nb\nc\n", "x\ny\nz\n", [(0, 1, "x"), (2, 3, "y"), (4, 5, "z")]),
     ],
 )
 def test_what_is_put_in_begins_and_ends_with_words(
@@ -119,6 +121,11 @@ def test_of_lines_that_change_places_as_many_stay_as_keep_their_order(order: lis
     text = "".join(f"{i}\n" for i in range(7))
     moved = "".join(f"{i}\n" for i in order)
     assert apply_edits(text, whole_line_edits(text, moved)) == moved
+
+
+def test_lines_that_both_texts_have_once_stay_though_more_others_could() -> None:
+    blocks = changed_blocks([*"uxxxa"], [*"xxxua"], Work(0))
+    assert blocks == [(0, 0, 0, 3), (1, 4, 4, 4)]
 
 
 @pytest.mark.parametrize(
@@ -478,6 +485,7 @@ def test_likeness_is_symmetric_and_one_for_equal_texts(a: str, b: str) -> None:
         ("one two\n", "one three\n", 0.5, 0.8),
         ("a\nb\nc\nd\n", "a\nb\nc\nx\n", 0.7, 0.8),
         ("a\nb\n" * 9, "a\r\nb\r\n" * 9, 1, 1),
+        ("a\na\na\nbbb\n", "a\na\na\nccc\n", 0.5, 0.5),
         ("\u4e2d\u6587\u6587\u672c\u5f88\u597d", "\u4e2d\u6587\u6587\u5b57\u5f88\u597d", 0.7, 0.9),
         ("x" * 100_000, "y" * 100_000, 0, 0),
     ],
@@ -504,6 +512,13 @@ def test_what_others_may_make_as_well_comes_first(old: str, new: str, first: str
 
 def test_a_text_of_one_kind_is_made_in_one_step() -> None:
     assert in_steps("a\nb\n", "c\n") == ["c\n"]
+
+
+@pytest.mark.parametrize(("line", "hunks"), [("b", 1), ("c", 1), ("d", 2)])
+def test_a_whole_line_that_stays_parts_edits(line: str, hunks: int) -> None:
+    text = "0\n1\na b\nc\nd\n"
+    edits = [(at, at + 1, "new") for at in (text.index("a"), text.index(line))]
+    assert len(in_hunks(text, edits)) == hunks
 
 
 _FEW_LINES = st.lists(st.sampled_from(["a\n", "b\n", "\n", "c d\n"]), max_size=8).map("".join)

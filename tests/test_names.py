@@ -10,7 +10,7 @@ from pathspec import GitIgnoreSpec
 from phextsync.edits import apply_edits
 from phextsync.errors import CoordinateError, PhextsyncError
 from phextsync.files.ignoring import IGNORE_FILE, Ignoring
-from phextsync.files.names import Line, NameMap, check_name, prefix_of
+from phextsync.files.names import Line, NameMap, check_name, marks_of, prefix_of
 from phextsync.files.paths import Abilities, Layout, paths_of
 from phextsync.index import Coordinate, CoordinateRange
 
@@ -95,6 +95,25 @@ def test_a_map_is_edited_by_whole_lines(lines: list[Line], news: list[Line], gon
         **kept,
         **{line.coordinate: line for line in news},
     }
+
+
+def test_lines_that_follow_each_other_go_by_one_edit() -> None:
+    lines = [Line(place, f"{i}.md") for i, place in enumerate(_PLACES[:3])]
+    text = "".join(map(str, lines))
+    edits = NameMap(_RANGE, text).edits(_PLACES[:2], ())
+    assert edits == [(0, len(text) - len(str(lines[2])), "")]
+
+
+def test_a_mark_has_a_number_once_it_was_changed_again() -> None:
+    names = NameMap(_RANGE)
+    rows = []
+    for marks in ("x", "", "px"):
+        line = Line(_PLACES[0], "n.md", marks)
+        names.read("".join(new for _, _, new in names.edits([_PLACES[0]], [line])))
+        rows.append(names.text)
+        assert marks_of(names.line_at(_PLACES[0])) == marks
+    assert rows == [f"{_PLACES[0]} n.md\t{end}\n" for end in ("x", "x2", "px3")]
+    assert marks_of(names.line_at(_PLACES[1])) == ""
 
 
 def test_a_last_line_without_an_end_that_changes_is_read_again() -> None:
