@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
 
 import trio
 
@@ -15,8 +14,6 @@ from phextsync.signals import Flag, Signal
 from phextsync.store.contract import Batch
 from phextsync.store.durations import Durations
 from phextsync.sync.timing import BEHIND_S, GATHER_S, RETRY_S, commit_pause_s
-
-_STOP_S: Final = 5.0
 
 _log = logging.getLogger("phextsync.node")
 
@@ -120,10 +117,10 @@ class Committing:
         self._settled.notify()
 
     async def stop(self) -> bool:
-        """Write what is not yet durable; say whether all of it is, within seconds."""
-        with trio.move_on_after(_STOP_S) as scope:
-            scope.shield = True
+        """Write what is not yet durable, as long as the disk takes it and however slow it is; say
+        whether all of it is."""
+        with trio.CancelScope(shield=True):
             while self._durability.is_dirty:
                 if not await self._commit_or_wait():  # a user of the node may be at it
                     return False
-        return not self._durability.is_dirty
+        return True

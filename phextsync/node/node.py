@@ -358,7 +358,7 @@ class Node:
             task_status.started()
 
     async def stop(self) -> bool:
-        """Write what is not yet durable; say whether all of it is, within seconds."""
+        """Write what is not yet durable; say whether all of it is."""
         with self.boundary.around("keeping in mind whom it has met"):
             self.acquaintances.remembered.save_if_changed()
         return await self.committing.stop()
