@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from io import BufferedWriter, RawIOBase, TextIOWrapper
 from pathlib import Path
 from threading import Timer
-from typing import Annotated, BinaryIO, Final, Literal, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, Literal, NoReturn, TypeVar, cast
 
 import typer
 from rich.cells import cell_len
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from phextsync.control.answers import Page, rows_of_pages
 from phextsync.control.frames import LOCAL_FRAME_BYTES_MAX
@@ -41,6 +39,9 @@ from phextsync.store.import_note import unfinished_imports
 from phextsync.terminal import visible, visible_json, visible_text
 from phextsync.trust.private_files import IDENTITY_FILE, PENDING_FILE
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 SCROLLS: Final = "Scrolls"
 NODE: Final = "This node"
 PAST: Final = "The past"
@@ -48,7 +49,6 @@ FOLDER: Final = "The data folder"
 MESH: Final = "The mesh"
 DIRECTORIES: Final = "Directories"
 
-_errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 T = TypeVar("T")
 _PATIENCE_S: Final = 1.0  # for the other end of a pipe without a word
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -436,16 +436,18 @@ def close_output() -> None:
     os.close(nowhere)
 
 
-def progress_bars() -> Progress:
+def progress_bars() -> "Progress":
     """Return bars on a terminal's standard error; elsewhere nothing."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=_errors,
+    from rich import console, progress  # a node without a terminal keeps 2 MB less in memory
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        console=console.Console(stderr=True, highlight=False, markup=False, emoji=False),
         transient=True,
-        disable=not _errors.is_terminal,
+        disable=not is_terminal(),
     )
 
 
@@ -490,4 +492,4 @@ def _mode_of(path: Path) -> int:
 
 def is_terminal() -> bool:
     """Whether bars are seen."""
-    return _errors.is_terminal
+    return sys.stderr.isatty()

@@ -10,11 +10,10 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import trio
 import typer
-from rich.progress import TaskID
 
 from phextsync.addresses import reached_at
 from phextsync.agents.voters import Voters
@@ -72,6 +71,9 @@ from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.systems.ending import ending_signals
 from phextsync.terminal import visible
 from phextsync.trust.identity import NodeIdentity
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 app = typer.Typer()
 
