@@ -116,8 +116,9 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
     ),
     "files": _module(
         "files/*",
-        "files directories file_records file_status alike finding rules filesystem names naming",
-        "files_cli",
+        "files directories file_records file_status file_marks files_identity files_renames alike"
+        " entries finding folders held presets restored rules settling filesystem names naming",
+        "files_cli conflict_copies page_views file_defects",
     ),
     "store": _module(
         "store/*", "store pages retention snapshot whole durations", "upkeep damage in_memory"
