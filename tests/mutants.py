@@ -112,7 +112,7 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
         "replica/*",
         "replica mapping positions history durability replica_parts holding guests guest_model"
         " halves undelete growth sides taking_back put_back retention",
-        "protocol embed",
+        "protocol embed direct quarantine",
     ),
     "files": _module(
         "files/*",

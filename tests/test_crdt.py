@@ -464,6 +464,16 @@ def test_equal_imports_made_apart_are_one_copy_without_an_exchange() -> None:
     assert a.text == "line one\nline 1.5\nline two\n"
 
 
+def test_what_is_imported_again_after_it_was_deleted_is_one_copy_too() -> None:
+    a, b = _scroll(1), _scroll(2)
+    for each in (a, b):
+        for text in ("line\n", "", "line\n"):
+            each.import_text(text)
+    assert a.version() == b.version()
+    _exchange(a, b)
+    assert a.text == "line\n"
+
+
 def test_different_imports_made_apart_are_both_there_once() -> None:
     a, b = _scroll(1), _scroll(2)
     a.import_text("of a\n")

@@ -717,6 +717,24 @@ def test_floods_of_what_is_given_up_and_kept_hold_nothing_up_and_do_not_grow() -
     assert "expected a peer that reads" in (scripted.is_ended() or "")
 
 
+def test_a_node_that_gave_up_a_range_holds_what_is_in_the_others() -> None:
+    replicas = _alone().replicas
+    assert replicas.holding.holds("new", EVERYTHING)
+    replicas.hold("new", [_ONE, _THREE])  # without scrolls the rest leaves at once
+    assert replicas.holding.holds("new", CoordinateRange.parse("3.1.*"))
+    assert not replicas.holding.holds("new", CoordinateRange(_ONE.lower, _THREE.upper))
+    with pytest.raises(NotHeldError, match=r"where 1\.\*, 3\.\* is: "):
+        replicas.phext("new").get(_B)
+
+
+def test_a_phext_that_nobody_has_written_to_is_looked_at_closely_where_it_is_not_held() -> None:
+    replicas = _alone().replicas
+    replica = replicas.phext("new")
+    assert replica.elsewhere is not None
+    replicas.hold("new", [_ONE])
+    assert replica.elsewhere is None
+
+
 # -- what is told and refused --------------------------------------------------------------
 
 

@@ -364,6 +364,15 @@ def test_a_feed_beyond_its_bound_stands_for_its_whole_range(replica: Replica) ->
     assert feed.take() == Change("memory", (_A,))
 
 
+def test_a_change_brings_no_more_texts_than_its_feed_has_room_for() -> None:
+    replica = _replicas().open("memory")
+    feed = replica.feed(texts=True, texts_max=10)
+    for place in (_A, _B, _C):
+        replica[place] = "6 each"
+    taken = [feed.take(), feed.take(), feed.take()]
+    assert [change and change.coordinates for change in taken] == [(_A, _B), (_C,), None]
+
+
 _events = st.lists(
     st.tuples(
         st.sampled_from(["write", "clear", "peer", "take"]),

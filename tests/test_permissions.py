@@ -129,7 +129,8 @@ def test_a_node_refuses_its_own_edits_outside_its_write_range() -> None:
     (peer,) = Network(1).peers
     peer.restrict(Permissions.of({PHEXT: [EVERYTHING]}, {PHEXT: [_REST]}))
     peer.replica[_B] = "allowed"
-    with pytest.raises(PermissionDeniedError, match="expected a coordinate in"):
+    said = rf"certificate does not allow writing {PHEXT} {_A}: expected a coordinate in "
+    with pytest.raises(PermissionDeniedError, match=said):
         peer.replica[_A] = "refused"
     with pytest.raises(PermissionDeniedError):
         peer.replica.import_text(_A, "refused")

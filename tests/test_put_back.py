@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 import trio
 
-from phextsync.crdt import Scroll
+from phextsync.crdt import Scroll, client_clocks
 from phextsync.index import Coordinate
 from phextsync.inserts import IdSet, Inserted, encode_inserts, utf16_units
 from phextsync.node.node import Node
@@ -312,6 +312,28 @@ def test_what_is_known_with_its_text_and_without_is_one() -> None:
     run = Inserted(PUT_BACK, 0, 3, "one", None, (7, 4))
     made = PutBack([run, run._replace(text=None), run], is_again)
     assert [*made.parts(PUT_BACK, 1, 3)] == [(1, 2, (7, 5))]
+
+
+def test_what_stands_nowhere_hides_nothing_that_stands_somewhere() -> None:
+    nowhere = Inserted(PUT_BACK, 0, 1, "x", None, None)
+    run = Inserted(PUT_BACK + 1, 0, 3, "one", None, (7, 4))
+    made = PutBack([nowhere, run], is_again)
+    assert [*made.parts(PUT_BACK + 1, 0, 3)] == [(0, 3, (7, 4))]
+
+
+def test_what_is_put_back_in_two_scrolls_has_two_client_ids() -> None:
+    """Though their characters have the same ids: a label is that of a client id, wherever it is."""
+    clients: list[int] = []
+    for place in (_AT, Coordinate(*[2] * 9)):
+        scroll = Scroll(place, 5)
+        scroll.insert(0, "milk")
+        base, entries = LogEntry(scroll.state(), b"", 1), list[LogEntry]()
+        thief = Scroll(place, 3, [scroll.state()])
+        _log(scroll, entries, b"thief", thief.delete(0, 4))
+        found = take_back(scroll, base, entries, Writer(b"thief"), None, lambda _: None)
+        assert found is not None
+        clients += client_clocks(found.update)
+    assert len({*clients}) == 2
 
 
 def test_a_word_that_two_wrote_is_told_from_what_follows_the_first() -> None:
