@@ -4,14 +4,11 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.systems import force
-
-_WORKERS_MAX: Final = 32  # each may have a node, a browser and a disk of its own
 
 if system := os.environ.get("PHEXTSYNC_TESTS_AS"):
     force(system)
@@ -28,12 +25,6 @@ settings.register_profile(  # what fails there is not read by anybody: it need n
 )
 settings.load_profile("steady")
 pytest.register_assert_rewrite("phextsync.testing.acceptance")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` starts: many tests wait for processes, sockets or disks, and use none."""
-    return min(2 * (os.cpu_count() or 1), _WORKERS_MAX)
 
 
 @pytest.fixture
