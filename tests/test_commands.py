@@ -448,7 +448,7 @@ def test_an_address_that_is_none_is_refused_and_its_option_named(folder: Path, w
         ("a b", "expected host, host:port or [v6]:port, found 'a b'"),
     ):
         told = _error(folder, command, option, address)
-        assert told == f"phextsync: {option} {address}: {says}\n"
+        assert told == f"{option} {address}: {says}"
 
 
 def test_invite_in_a_mesh_of_one_key_tells_of_code(folder: Path) -> None:
