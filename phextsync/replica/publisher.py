@@ -39,8 +39,7 @@ class Publisher:
         self._contents = contents
         self._on_failure = on_failure
         self._listeners = listeners
-        self._subscribers: dict[int, _Subscriber] = {}
-        self._subscriptions = 0
+        self._subscribers: dict[object, _Subscriber] = {}
         self._wants_texts = False
         self._before: dict[Coordinate, str] = {}  # texts before changes not yet published
         self._before_size = 0
@@ -54,14 +53,14 @@ class Publisher:
 
     def subscribe(
         self, callback: Callable[[Change], None], range_: Range = EVERYTHING, *, texts: bool = False
-    ) -> int:
-        """Call `callback` after each change in `range_`; return the number of the subscription."""
-        self._subscriptions += 1
-        self._subscribers[self._subscriptions] = _Subscriber(as_range(range_), callback, texts)
+    ) -> object:
+        """Call `callback` after each change in `range_`; return what `unsubscribe` takes."""
+        subscription = object()
+        self._subscribers[subscription] = _Subscriber(as_range(range_), callback, texts)
         self._wants_texts |= texts
-        return self._subscriptions
+        return subscription
 
-    def unsubscribe(self, subscription: int) -> None:
+    def unsubscribe(self, subscription: object) -> None:
         """End a subscription, if it has not ended."""
         self._subscribers.pop(subscription, None)
         self._wants_texts = any(each.wants_texts for each in self._subscribers.values())
