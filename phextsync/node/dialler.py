@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -237,19 +237,19 @@ class Dialler:
             if is_new:
                 self.try_again(node_id)
 
-    async def link_with(
-        self, node_ids: Iterable[bytes], *, within_s: float, enough: int | None = None
-    ) -> set[bytes]:
-        """Have links with nodes, also beyond those that are kept; return with which there are some
-        when `enough` are there (None: all), or the time is over. They last for `PASSING_S` after
-        the last call."""
-        wanted = set(node_ids) - {self._own_id}
-        self.ask_for(wanted)
-        for node_id in sorted(wanted):
+    def _dial_now(self, node_ids: Collection[bytes]) -> None:
+        """Ask for nodes, and dial them though their time has not come."""
+        self.ask_for(node_ids)
+        for node_id in sorted(node_ids):
             self.try_again(node_id)
-        enough = len(wanted) if enough is None else min(enough, len(wanted))
+
+    async def link_with(self, node_ids: Iterable[bytes], *, within_s: float) -> set[bytes]:
+        """Have links with nodes, also beyond those that are kept; return with which there are some
+        when all are there, or the time is over. They last for `PASSING_S` after the last call."""
+        wanted = set(node_ids) - {self._own_id}
+        self._dial_now(wanted)
         with trio.move_on_after(within_s):
-            while len(wanted & self._links.ready()) < enough:
+            while not wanted <= self._links.ready():
                 await self._links.changed.wait()
         return wanted & self._links.ready()
 
@@ -263,9 +263,7 @@ class Dialler:
         while not self._links.ready() & turns.dialled.keys():
             now = trio.current_time()
             self._note_failures(now, turns)
-            for node_id in turns.take(now):
-                self.ask_for([node_id])
-                self.try_again(node_id)
+            self._dial_now(turns.take(now))
             due = min(turns.due, until)
             if now >= due:
                 return False

@@ -52,6 +52,6 @@ class Turns:
         """When to take again; where nobody is left, when to wait no longer."""
         if not self._waiting:
             return max(self.dialled.values(), default=0.0) + (_LAST_S if self.dialled else 0.0)
-        silent = sorted(since for each, since in self.dialled.items() if each not in self._failed)
+        silent = [since for each, since in self.dialled.items() if each not in self._failed]
         has_room = len(silent) < _AT_ONCE
         return self._next if has_room else max(self._next, silent[-_AT_ONCE] + HANGS_S)
