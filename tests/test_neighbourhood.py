@@ -150,6 +150,35 @@ def test_a_link_that_is_asked_for_lasts_while_it_is_of_use() -> None:
     mesh.run(body)
 
 
+def test_a_node_that_was_asked_for_and_not_there_is_dialled_at_once_by_who_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mesh = MemoryMesh(4, _COUNT, links_max=_LINKS_MAX)
+    is_refused = True
+    connect = MemoryLinks.connect
+
+    async def connect_or_not(links: MemoryLinks, host: str, port: int) -> SecureLink:
+        if is_refused:
+            raise LinkError("refused")
+        return await connect(links, host, port)
+
+    async def body() -> None:
+        nonlocal is_refused
+        await mesh.run_until(20)
+        ours, linked = mesh.node(0), _linked(mesh)
+        far = min({mesh.node(n).core.node_id for n in range(1, _COUNT)} - linked[0])
+        monkeypatch.setattr(MemoryLinks, "connect", connect_or_not)
+        ours.dialler.ask_for([far])
+        await mesh.run_until(25)  # it is tried every two seconds by now
+        assert far not in ours.links.ready()
+        is_refused = False
+        began = trio.current_time()
+        assert await ours.dialler.link_with_any([far])
+        assert trio.current_time() - began < 0.1
+
+    mesh.run(body)
+
+
 @pytest.mark.parametrize("seed", [5, 6])
 def test_halves_that_meet_again_are_one_mesh(seed: int) -> None:
     mesh = MemoryMesh(seed, _COUNT, links_max=_LINKS_MAX)
