@@ -67,8 +67,12 @@ class Wire:
     def __init__(self, to: int) -> None:
         self.port = 0
         self._to = to
-        self._is_cut = False
+        self._is_cut = self._is_stuck = False
         self._scopes: set[trio.CancelScope] = set()
+
+    def stick(self) -> None:
+        """Lose what is sent from now on, and let nobody notice."""
+        self._is_stuck = True
 
     def cut(self) -> None:
         """End all connections, and let no other through."""
@@ -78,7 +82,7 @@ class Wire:
 
     def heal(self) -> None:
         """Let connections through again."""
-        self._is_cut = False
+        self._is_cut = self._is_stuck = False
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Carry bytes until cancelled."""
@@ -96,18 +100,18 @@ class Wire:
                 await trio.open_tcp_stream(HOST, self._to) as far,
                 trio.open_nursery() as both,
             ):
-                both.start_soon(_carry, near, far, scope)
-                both.start_soon(_carry, far, near, scope)
+                both.start_soon(self._carry, near, far, scope)
+                both.start_soon(self._carry, far, near, scope)
         self._scopes.discard(scope)
 
-
-async def _carry(
-    source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope
-) -> None:
-    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        async for data in source:
-            await target.send_all(data)
-    scope.cancel()
+    async def _carry(
+        self, source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope
+    ) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in source:
+                if not self._is_stuck:
+                    await target.send_all(data)
+        scope.cancel()
 
 
 async def drive(work: Callable[["Browser"], None]) -> None:

@@ -17,6 +17,7 @@ import { preview } from '../editor/preview.js'
 const PREVIEW_MS = 200
 const REFUSED = [4400, 4500] // codes of closed sockets after which there is no use in trying again
 const NAME = 'phextsync.name'
+const UNHEARD_MS = 40_000 // a connection that is dead is closed by then
 
 const host = document.getElementById('editor')
 const plain = document.getElementById('plain')
@@ -30,6 +31,7 @@ class Editor {
     this.provider = new WebsocketProvider(address, host.dataset.at, this.doc, { disableBc: true })
     this.awareness = this.provider.awareness
     this.hasUnsent = false
+    this.sentAt = -Infinity
     this.isOpen = false
     this.isOut = false
     this.writing = new Compartment()
@@ -37,7 +39,9 @@ class Editor {
     this.provider.on('status', ({ status }) => this.tell(status))
     this.provider.on('connection-close', event => this.closed(event))
     this.doc.on('update', (_, origin) => {
-      if (origin !== this.provider && !this.provider.wsconnected) this.hasUnsent = true
+      if (origin === this.provider) return
+      if (this.provider.wsconnected) this.sentAt = performance.now()
+      else this.hasUnsent = true
     })
     this.awareness.on('change', () => this.tellWho())
     addEventListener('beforeunload', event => this.hasUnsent && event.preventDefault())
@@ -47,6 +51,7 @@ class Editor {
 
   /** Take the place of the plain form, once the text is here. */
   open() {
+    if (this.hasUnsent) this.sentAt = performance.now()
     this.hasUnsent = false
     if (this.isOpen) return
     this.isOpen = true
@@ -109,6 +114,7 @@ class Editor {
   }
 
   closed(event) {
+    if (performance.now() - this.sentAt < UNHEARD_MS) this.hasUnsent = true
     if (!event || event.code < REFUSED[0] || event.code >= REFUSED[1]) return
     this.provider.disconnect()
     this.hasUnsent = false
