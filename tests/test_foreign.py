@@ -84,7 +84,8 @@ def test_where_no_holder_is_reachable_the_error_says_so_and_what_was_here_stays(
     _run(body)
 
 
-def test_the_holders_that_placement_names_are_linked_with_on_demand() -> None:
+@pytest.mark.parametrize("is_dialled", [True, False], ids=["by a dial", "by itself"])
+def test_a_holder_that_comes_once_nobody_answers_is_asked(is_dialled: bool) -> None:
     async def body(mesh: MemoryMesh) -> None:
         node = mesh.node(2)
         mesh.apply(Partition(((0, 1), (2,))))
@@ -93,7 +94,7 @@ def test_the_holders_that_placement_names_are_linked_with_on_demand() -> None:
         async def link_with(node_ids: object) -> bool:
             mesh.apply(Repair())
             await mesh.run_until(mesh.now + 5)
-            return True
+            return is_dialled
 
         node.foreign.link_with = link_with
         assert await node.fetch(_C, PHEXT) == f"{_C}\n"

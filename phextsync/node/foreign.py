@@ -96,12 +96,15 @@ class Foreign:
     async def _told(self, phext: str, at: Coordinate, ask: _Ask[T]) -> T | None:
         """Return what holders tell: those that are linked or, where none of them answers, others.
         None where nobody does."""
-        answer = await self._told_by_linked(phext, at, ask)
-        for _ in range(_ROUNDS_MAX):
-            if answer is not None or not await self._link_with_holders(phext, at):
-                break
+        for _ in range(1 + _ROUNDS_MAX):
+            linked = self._links.ready()
             answer = await self._told_by_linked(phext, at, ask)
-        return answer
+            if answer is not None:
+                return answer
+            is_more = await self._link_with_holders(phext, at)
+            if not is_more and self._links.ready() <= linked:  # one may have come by itself
+                break
+        return None
 
     async def _told_by_linked(self, phext: str, at: Coordinate, ask: _Ask[T]) -> T | None:
         """Return what holders tell that are linked, or come to be while those are silent."""
