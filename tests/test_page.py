@@ -12,6 +12,7 @@ from phextsync.agents.part_names import NAMES
 from phextsync.index import ORIGIN
 from phextsync.replica.past import FOREVER
 from phextsync.trust.permissions import Permissions
+from phextsync.web.forms import with_ends_of
 from tests.web_nodes import (
     AT,
     BROWSER,
@@ -187,6 +188,38 @@ async def test_a_form_leaves_the_line_ends_of_windows_what_they_are(tmp_path: Pa
         assert seen is not None
         await send_form(port, path, seen=seen[1], text="One\r\ntwo\r\nthree")
         assert node.phext()[AT] == "One\r\ntwo\r\nthree"
+
+
+@pytest.mark.parametrize(
+    ("before", "sent", "after"),
+    [
+        ("a\nb\r\nc\nd", "a\r\nb\r\nc!\r\nd", "a\nb\r\nc!\nd"),
+        ("a\r\nb\nc", "a\r\nb\r\nc\r\nd\r\n", "a\r\nb\nc\nd\n"),
+        ("a\r\nb\nc\r\nd\n", "new\r\na\r\nc\r\nd\r\n", "new\r\na\r\nc\r\nd\n"),
+        ("a\nb\n\r\nc\r\n", "c\r\n", "c\r\n"),
+        ("a\rb\n\rc", "a\r\nb\r\n\r\nc!", "a\rb\n\rc!"),
+        ("a\r\n\r\nb\n", "", ""),
+        ("", "a\r\nb", "a\nb"),
+        ("a", "a\r\n", "a\n"),
+    ],
+)
+def test_lines_of_a_form_that_nobody_edited_keep_their_ends(
+    before: str, sent: str, after: str
+) -> None:
+    assert with_ends_of(before, sent) == after
+    shown = re.sub("\r\n|\r|\n", "\r\n", before)
+    assert with_ends_of(before, shown) == before
+
+
+async def test_what_a_form_sends_as_it_was_shown_is_no_edit(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        path, before = f"/scroll/memory/{AT}", "One\ntwo\r\n\rthree\n"
+        node.phext()[AT] = before
+        seen = re.search(r'name="seen" value="(\w+)"', await page_of(port, path))
+        assert seen is not None
+        await send_form(port, path, seen=seen[1], text="One\r\ntwo\r\n\r\nthree\r\n")
+        assert node.phext()[AT] == before
 
 
 async def test_a_text_of_the_past_is_shown_and_comes_back(

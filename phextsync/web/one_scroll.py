@@ -1,6 +1,5 @@
 """One scroll: the view of a scroll. Its text to edit, who wrote what, its past, its conflicts."""
 
-import re
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -20,13 +19,12 @@ from phextsync.phext_names import is_phext_name, is_reserved
 from phextsync.prefixes import prefix_text
 from phextsync.replica.past import NOT_KEPT, BlamedLine, Version, to_restore
 from phextsync.replica.replica import Replica
-from phextsync.web.forms import form_of
+from phextsync.web.forms import form_of, with_ends_of
 from phextsync.web.rendering import part
 from phextsync.web.shell import NotFoundError, Shell
 
 _VIEW: Final = "scrolls"
 _VERSIONS: Final = 200
-_ENDS_CR_LF: Final = re.compile(r"[^\n]*\r\n")  # of the first line
 _LINES: Final = 4000  # of a page that says who wrote them: 20 ms
 
 T = TypeVar("T")
@@ -186,12 +184,11 @@ class OneScroll:
     async def _save(self, request: Request) -> Response:
         place, given = await self._place(request), await form_of(request, self._form_bytes_max)
         text = given.get("text", "")
-        if not _ENDS_CR_LF.match(place.text):  # as forms send lines, whatever they are
-            text = text.replace("\r\n", "\n")
         seen = _bytes(given.get("seen", ""))
         if digest(place.text) != seen:
             told = "It has changed meanwhile. What you wrote is below: look at what is there now."
             return self._show_text(place, problem=told, text=text)
+        text = with_ends_of(place.text, text)
         self._shell.ask("set", place.phext, str(place.coordinate), text, seen)
         await self._shell.node.durable()
         return RedirectResponse(place.path, 303)
