@@ -309,6 +309,32 @@ def test_one_that_comes_back_before_its_socket_ended_stays() -> None:
     assert [*awareness] == [10, 11]
 
 
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (1, ELSEWHERE), (ELSEWHERE, 2)])
+def test_nobody_speaks_for_a_client_whose_connection_lives(first: int, second: int) -> None:
+    changed: list[int] = []
+    awareness = Awareness(changed.append)
+    awareness.put(first, 10, 1, '{"user":"Ann"}')
+    awareness.put(second, 10, 9, '{"user":"Mallory"}')
+    assert awareness.state(10) == '{"user":"Ann"}'
+    awareness.put(first, 10, 2, '{"user":"Ann B."}')
+    assert awareness.encode([10]) == _told((10, 2, '{"user":"Ann B."}'))
+    assert changed == [10, 10]
+
+
+def test_who_waits_to_speak_for_a_client_is_heard_when_the_other_is_gone() -> None:
+    awareness = Awareness()
+    awareness.take(1, _told((10, 4, '{"n":1}')))
+    awareness.take(2, _told((10, 4, '{"n":2}')))
+    awareness.take(2, _told((10, 5, '{"n":3}')))
+    awareness.leave(1)
+    assert awareness.encode([10]) == _told((10, 5, '{"n":3}'))
+    awareness.put(ELSEWHERE, 10, 7, '{"n":4}')
+    awareness.take(3, _told((10, 8, '{"n":5}')))
+    awareness.leave(3)
+    awareness.leave(2)
+    assert awareness.state(10) == "null"
+
+
 @pytest.mark.parametrize("participant", [1, ELSEWHERE])
 def test_no_clock_of_one_client_is_more_than_others_can_read(participant: int) -> None:
     awareness = Awareness()

@@ -2,7 +2,8 @@
 
 The states of y-protocols' awareness: JSON of each client under a clock that grows. A participant
 speaks for one client, the first of which it tells what it was not told; what it tells of others,
-they tell themselves. Sans-IO.
+they tell themselves. Of a client for which another speaks it is heard when that one is gone: a
+connection that is dead may be there still when the one that follows it comes. Sans-IO.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -46,6 +47,7 @@ class Awareness:
         self._clients: dict[int, _Client] = {}
         self._gone: dict[int, int] = {}  # their last clocks, the oldest first
         self._spoken_for: dict[int, int] = {}
+        self._waiting: dict[int, tuple[int, int, str]] = {}  # who would speak for whom, and what
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._clients)
@@ -78,9 +80,7 @@ class Awareness:
                 continue
             _check(state)
             if state == "null":
-                known = self._clients.get(client)
-                if known is not None and known.participant == participant:
-                    self._remove(client, max(min(clock, _CLOCK_MAX), known.clock))
+                self._take_gone(participant, client, min(clock, _CLOCK_MAX))
                 continue
             if has_heard and participant not in self._spoken_for and clock <= self._last(client):
                 continue  # it passes on what it heard
@@ -88,34 +88,31 @@ class Awareness:
             self.put(participant, client, clock, state)
 
     def put(self, participant: int, client: int, clock: int, state: str) -> None:
-        """A client has a state, unless it had a newer one. One that comes back gets a new clock:
-        with the one that it had nobody would listen to it."""
+        """A client has a state, unless it had a newer one, or another speaks for it. One that comes
+        back gets a new clock: with the one that it had nobody would listen to it."""
         known, clock = self._clients.get(client), min(clock, _CLOCK_MAX)
+        if known is not None and known.participant != participant:
+            self._waiting[client] = participant, clock, state
+            return
         if known is None:
             if len(self._clients) >= CLIENTS_MAX:
                 return
             if client in self._gone:
                 clock = max(clock, self._gone.pop(client) + 1)
-        elif clock < known.clock or (clock == known.clock and participant == known.participant):
+        elif clock <= known.clock:
             return
-        elif known.participant != participant:  # which speaks for nobody any more
-            self._spoken_for.pop(known.participant, None)
-        is_new = known is None or (known.state, known.clock) != (state, clock)
         self._clients[client] = _Client(participant, clock, state)
-        if is_new:
-            self._on_change(client)
+        self._on_change(client)
 
     def leave(self, participant: int) -> None:
         """A participant has ended, and the client for which it spoke is gone."""
         client = self._spoken_for.pop(participant, None)
-        if client in self._clients and self._clients[client].participant == participant:
-            self._remove(client, self._clients[client].clock)
+        if client is not None:
+            self._take_gone(participant, client)
 
     def remove(self, client: int) -> None:
         """A client at another node is gone."""
-        found = self._clients.get(client)
-        if found is not None and found.participant == ELSEWHERE:
-            self._remove(client, found.clock)
+        self._take_gone(ELSEWHERE, client)
 
     def encode(self, clients: Iterable[int]) -> bytes:
         """Return the message about some clients, those who are gone among them."""
@@ -129,6 +126,18 @@ class Awareness:
         """Return the last clock of a client, -1 of one that is not known."""
         found = self._clients.get(client)
         return self._gone.get(client, -1) if found is None else found.clock
+
+    def _take_gone(self, participant: int, client: int, clock: int = 0) -> None:
+        """A participant has no more to tell of a client; who waits to speak for it is heard."""
+        if client in self._waiting and self._waiting[client][0] == participant:
+            del self._waiting[client]
+        known = self._clients.get(client)
+        if known is None or known.participant != participant:
+            return
+        self._remove(client, max(clock, known.clock))
+        if client in self._waiting:
+            after, clock, state = self._waiting.pop(client)
+            self.put(after, client, clock, state)
 
     def _remove(self, client: int, clock: int) -> None:
         del self._clients[client]
