@@ -162,6 +162,55 @@ async def test_what_is_unsent_when_the_login_ends_stays_until_one_logs_in_elsewh
         nursery.cancel_scope.cancel()
 
 
+async def test_one_is_asked_before_a_window_is_closed_of_which_the_node_lacks_something(
+    tmp_path: Path,
+) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port), trio.open_nursery() as nursery:
+        node.phext()[AT] = "one"
+        await node.durable()
+        wire = Wire(port)
+        await nursery.start(wire.run)
+
+        def has(text: str) -> bool:
+            return bool(trio.from_thread.run_sync(node.phext().get, AT) == text)
+
+        def work(browser: "Browser") -> None:
+            context = browser.new_context()
+            context.set_default_timeout(PATIENCE_MS)
+            page, other = context.new_page(), context.new_page()
+            asked: list[str] = []
+
+            def stay(dialog: "Dialog") -> None:
+                asked.append(dialog.type)
+                dialog.dismiss()
+
+            def closes(page: "Page", count: int) -> None:
+                page.close(run_before_unload=True)
+                until(other, lambda: len(asked) == count or page.is_closed())
+                assert not page.is_closed()
+
+            page.on("dialog", stay)
+            text = _open(page, wire.port)
+            trio.from_thread.run_sync(wire.stick)  # which the window does not notice
+            text.press("Control+End")
+            page.keyboard.type(" two")
+            closes(page, 1)
+            trio.from_thread.run_sync(wire.cut)
+            page.locator(".state", has_text="Not connected").wait_for()
+            closes(page, 2)
+            trio.from_thread.run_sync(wire.heal)
+            until(page, lambda: has("one two"))
+            page.locator(".state", has_text="Live").wait_for()
+            with page.expect_event("close"):
+                page.close(run_before_unload=True)
+            assert asked == ["beforeunload"] * 2
+            context.close()
+
+        await drive(work)
+        nursery.cancel_scope.cancel()
+
+
 async def test_line_ends_of_windows_stay_what_they_are_while_two_type(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path) as (node, port):

@@ -233,6 +233,17 @@ def test_no_client_opens_a_phext_of_the_library(phext: str) -> None:
         OpenScrolls(_replicas()).enter(phext, _A, "web", _nothing)
 
 
+def test_who_asks_whether_all_was_taken_is_told_behind_what_it_sent() -> None:
+    opened = OpenScrolls(_replicas())
+    speaker = Speaker(opened.enter("memory", _A, "web", _nothing))
+    assert speaker.next_message() is not None  # its own question
+    assert not speaker.has_to_say
+    speaker.receive(100, Reader(b""))
+    assert speaker.has_to_say
+    assert speaker.next_message() == b"\x64"
+    assert speaker.next_message() is None
+
+
 # -- awareness -----------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ import { preview } from '../editor/preview.js'
 const PREVIEW_MS = 200
 const REFUSED = [4400, 4500] // codes of closed sockets after which there is no use in trying again
 const NAME = 'phextsync.name'
-const UNHEARD_MS = 40_000 // a connection that is dead is closed by then
+const TAKEN = 100 // of messages: asks the node whether it took what was sent before, and that it did
 
 const host = document.getElementById('editor')
 const plain = document.getElementById('plain')
@@ -30,8 +30,7 @@ class Editor {
     const address = `${scheme}://${location.host}${host.dataset.sync}`
     this.provider = new WebsocketProvider(address, host.dataset.at, this.doc, { disableBc: true })
     this.awareness = this.provider.awareness
-    this.hasUnsent = false
-    this.sentAt = -Infinity
+    this.edits = this.asked = this.taken = 0
     this.isOpen = false
     this.isOut = false
     this.writing = new Compartment()
@@ -40,19 +39,33 @@ class Editor {
     this.provider.on('connection-close', event => this.closed(event))
     this.doc.on('update', (_, origin) => {
       if (origin === this.provider) return
-      if (this.provider.wsconnected) this.sentAt = performance.now()
-      else this.hasUnsent = true
+      this.edits++
+      this.ask()
     })
+    this.provider.messageHandlers[TAKEN] = () => {
+      this.taken = this.asked
+      this.ask()
+    }
     this.awareness.on('change', () => this.tellWho())
     addEventListener('beforeunload', event => this.hasUnsent && event.preventDefault())
     addEventListener('loggedout', event => this.loggedOut(event))
     this.nameField()
   }
 
+  /** Whether there is something here of which the node has not said that it took it. */
+  get hasUnsent() { return this.taken < this.edits }
+
+  /** Ask for that, behind what was sent, one question at a time. */
+  ask() {
+    const { synced, ws } = this.provider
+    if (!this.hasUnsent || this.asked > this.taken || !synced || ws.readyState !== ws.OPEN) return
+    this.asked = this.edits
+    ws.send(Uint8Array.of(TAKEN))
+  }
+
   /** Take the place of the plain form, once the text is here. */
   open() {
-    if (this.hasUnsent) this.sentAt = performance.now()
-    this.hasUnsent = false
+    this.ask()
     if (this.isOpen) return
     this.isOpen = true
     plain.remove()
@@ -114,10 +127,10 @@ class Editor {
   }
 
   closed(event) {
-    if (performance.now() - this.sentAt < UNHEARD_MS) this.hasUnsent = true
+    this.asked = this.taken
     if (!event || event.code < REFUSED[0] || event.code >= REFUSED[1]) return
     this.provider.disconnect()
-    this.hasUnsent = false
+    this.taken = this.edits // for good: that it is lost is said
     this.view?.dispatch({ effects: this.writing.reconfigure(EditorState.readOnly.of(true)) })
     const told = host.isConnected && this.isOpen ? host.querySelector('.refused') : null
     if (!told) return

@@ -50,7 +50,7 @@ async def serve_scroll(socket: WebSocket, opened: OpenScrolls) -> None:
         while (data := await next_bytes(socket)) is not None:
             reader = Reader(data)
             speaker.receive(reader.integer(), reader)
-            if speaker.is_asking:
+            if speaker.has_to_say:
                 flag.set()
 
     try:

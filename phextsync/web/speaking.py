@@ -24,6 +24,8 @@ SYNC: Final = 0
 AWARENESS: Final = 1
 AUTH: Final = 2
 QUERY_AWARENESS: Final = 3
+TAKEN: Final = 100
+"""From a client: whether what it said before was taken. From the node: that it was."""
 
 _STEP_1, _STEP_2, _UPDATE = range(3)
 _DENIED: Final = 0
@@ -49,6 +51,7 @@ class Speaker:
         self._participant = participant
         self._head = head
         self._asks = True
+        self._confirms = False
         self._beats = False
 
     def receive(self, kind: int, reader: Reader) -> bool:
@@ -63,8 +66,10 @@ class Speaker:
                 pass  # only servers have something to say there
             case 3:
                 self._participant.note_all_clients()
+            case 100:
+                self._confirms = True
             case _:
-                raise ProtocolError(f"expected a message of kind 0 to 3, found {kind}")
+                raise ProtocolError(f"expected a message of kind 0 to 3 or 100, found {kind}")
         return False
 
     def _receive_sync(self, reader: Reader) -> bool:
@@ -80,9 +85,10 @@ class Speaker:
         return True
 
     @property
-    def is_asking(self) -> bool:
-        """Whether it has to ask for text that the client built on, and that is not here."""
-        return self._asks
+    def has_to_say(self) -> bool:
+        """Whether it has to ask for text that the client built on, and that is not here, or to
+        confirm what it took."""
+        return self._asks or self._confirms
 
     def next_message(self) -> bytes | None:
         """Return what to say now, None for nothing."""
@@ -90,6 +96,9 @@ class Speaker:
         if self._asks:
             self._asks = False
             return self._sync(_STEP_1, participant.vector)
+        if self._confirms:
+            self._confirms = False
+            return self._head + varints(TAKEN)
         for kind, update in (
             (_STEP_2, participant.next_answer()),
             (_UPDATE, participant.next_update()),
