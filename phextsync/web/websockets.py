@@ -132,8 +132,14 @@ class WebSocketStream:
 
     async def _send(self, event: Event) -> None:
         try:
-            async with self._sending:
+            try:
+                self._sending.acquire_nowait()  # without a turn of others before what is said
+            except trio.WouldBlock:
+                await self._sending.acquire()
+            try:
                 await self._write(self._connection.send(event))
+            finally:
+                self._sending.release()
         except LocalProtocolError as error:  # the client has begun to close it
             raise trio.BrokenResourceError("the web socket is closed") from error
         except (trio.TooSlowError, trio.ClosedResourceError) as error:
