@@ -7,11 +7,13 @@ import stat
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from watchfiles import awatch
 
 from phextsync.errors import CoordinateError, DirectoryError
 from phextsync.files import service
@@ -620,6 +622,40 @@ async def test_a_name_that_is_not_utf8_holds_up_no_other(tmp_path: Path) -> None
         _append(one / "n.md")
         await until_text(two / "n.md", "one\ntwo\n")
         await until(lambda: not any(map(is_draft, os.listdir(two))))
+
+
+async def test_names_that_are_not_utf8_end_no_watching(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = trio.Event()
+
+    async def count(*paths: Path, **options: Any) -> AsyncIterator[set[tuple[Any, str]]]:
+        nonlocal begun
+        begun.set()
+        async with aclosing(awatch(*paths, **options)) as changes:
+            async for each in changes:
+                yield each
+
+    monkeypatch.setattr(service, "awatch", count)
+    monkeypatch.setattr(service, "_RETRY_S", 0.0)
+    notes = tmp_path / "one-notes"
+    async with _node(tmp_path / "one") as node:
+        for round_ in range(3):
+            await begun.wait()
+            begun = trio.Event()
+            while not begun.is_set():  # it may not have begun to listen
+                (notes / os.fsdecode(b"caf\xe9.md")).write_text("odd\n")
+                (notes / f"{round_}.md").write_text(f"{round_}\n")
+                await until(lambda: f"{round_}\n" in node.phext().values(_RANGE))  # noqa: B023
+        (row,) = node.status().directories
+        assert row.watcher == "watching"
+        assert node.boundary.errors.count == 0
+    lines = sorted(each.getMessage() for each in caplog.records if "UTF-8" in each.getMessage())
+    file = f"{notes}/caf\\udce9.md"
+    assert lines == [
+        f"{file}: expected a name in UTF-8, found 'caf\\udce9.md'; rename it; left alone",
+        f"{notes}: names there are not UTF-8; it is looked through when one changes",
+    ]
 
 
 async def test_a_binding_made_while_the_node_runs_is_served_and_one_ended_is_not(

@@ -18,7 +18,7 @@ from typing import Final, TypeVar, TypeVarTuple
 import trio
 from watchfiles import awatch
 
-from phextsync.boundaries import one_line, printable
+from phextsync.boundaries import first, one_line, printable
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
@@ -46,6 +46,7 @@ _RESCAN_S: Final = 30.0
 _FIRST_RESCAN_S: Final = 1.0  # of what changed before the directory was watched
 _POLL_MIN_S: Final = 1.0
 _POLL_SHARE: Final = 10  # looking through takes at most this part of the time
+_ODD_NAME: Final = "Unable to decode path"  # said by watchfiles, which hears nothing from then on
 _POLLED: Final = "looks through it every few seconds: on {} others change files unseen"
 _LOOK_S: Final = 1.0  # how often it is looked whether the directory is the one that is watched
 _PACE_S: Final = 0.1
@@ -167,6 +168,7 @@ class _Service:
         )
         self._watched: tuple[int, int] | None = None
         self._watcher = "not yet watched"
+        self._has_odd_names = False
         self._shared = ""  # the kind of file system, if others change files there unseen
         self._rescans = Rescans()
         self._problem = ""
@@ -386,25 +388,43 @@ class _Service:
                 self._watcher = _POLLED.format(kind) if self._shared else "watching"
                 self._rescans.ask(began + _FIRST_RESCAN_S)
                 reason = await self._watch_once(root)
-                if trio.current_time() - began > pause_s:
+                if is_calm := trio.current_time() - began > pause_s:
                     pause_s = _RETRY_S
-                self._watched = None
-                self._watcher = f"looks through it every few seconds: {reason}"
                 self._rescans.ask()
                 self._wake_up()
+                if is_calm and not reason:
+                    continue
+                self._watched = None
+                reason = reason or "names that are not UTF-8 change often"
+                self._watcher = f"looks through it every few seconds: {reason}"
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, _REWATCH_MAX_S) if root is not None else _RETRY_S
 
     async def _watch_once(self, root: tuple[int, int]) -> str:
-        """Watch until that fails or another directory lies there; return why it ended."""
-        stop = trio.Event()
+        """Watch until that fails or another directory lies there; return why it ended, "" for a
+        name that is not UTF-8: whatever watches has to begin again."""
+        stop, is_odd = trio.Event(), False
         with self._boundary.around(f"watching {self._bound.directory}") as outcome:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._look_at_root, root, stop)
-                await self._watch(stop)
+                try:
+                    await self._watch(stop)
+                except* RuntimeError as group:
+                    if _ODD_NAME not in str(first(group)):
+                        raise
+                    is_odd = True
                 nursery.cancel_scope.cancel()
         stop.set()
+        if is_odd:
+            self._note_odd_name()
+            return ""
         return "it is another directory" if outcome.error is None else one_line(outcome.error)
+
+    def _note_odd_name(self) -> None:
+        if not self._has_odd_names:
+            self._has_odd_names = True
+            told = "%s: names there are not UTF-8; it is looked through when one changes"
+            _log.warning(told, self._bound.directory)
 
     async def _look_at_root(self, root: tuple[int, int], stop: trio.Event) -> None:
         """Set `stop` when another directory lies there, or this binding ends."""
