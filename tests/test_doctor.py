@@ -19,6 +19,9 @@ from phextsync.cli.checks import CHECKS, Facts, Finding, Level, findings
 from phextsync.cli.facts import gather
 from phextsync.cli.main import app
 from phextsync.control.status import AbsentRow, DirectoryRow, ErrorsRow, PeerRow, Status, StoreRow
+from phextsync.files.bindings import BindingStore, Bound
+from phextsync.index import CoordinateRange
+from phextsync.store.folder import lock_folder
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.records import META, seal
 from phextsync.sync.messages import PROTOCOL_MAJOR, PROTOCOL_MINOR
@@ -301,6 +304,43 @@ def test_what_up_would_refuse_is_told_before(said: str, told: str, tmp_path: Pat
     (found,) = checks.configuration(gather(folder))
     assert found.level is Level.WRONG
     assert told in found.found
+
+
+@pytest.mark.parametrize("has_store", [True, False])
+def test_scrolls_that_cannot_be_in_memory_are_told_before(has_store: bool, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    (folder / "config.toml").write_text("data-in-memory = true")
+    assert [each.level for each in checks.configuration(gather(folder))] == [Level.OK]
+    if has_store:
+        LmdbStore(folder).close(clean=True)
+    else:
+        places = CoordinateRange.parse("7.*")
+        BindingStore(folder).bind(Bound(tmp_path / "notes", "memory", places))
+    (found,) = checks.configuration(gather(folder))
+    assert found.level is Level.WRONG
+    assert ("data folder without a store" if has_store else "no bound directory") in found.found
+    assert "data-in-memory" in found.found
+
+
+def test_no_repair_is_advised_of_a_folder_in_use(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    LmdbStore(folder).close(clean=True)
+    (folder / "store" / "data.mdb").write_bytes(b"\1" * 8192)  # as one that is being made
+    (before,) = checks.node(gather(folder))
+    owned = lock_folder(folder)
+    (found,) = checks.node(gather(folder))
+    os.close(owned)
+    assert "`phextsync repair`" in before.advice
+    assert found.level is Level.WRONG
+    assert found.advice == "another process has the folder open: look again when it is done"
+
+
+def test_keys_that_cannot_be_read_are_not_to_be_repaired(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    (folder / "identity.pem").write_text("none")
+    (found,) = checks.node(gather(folder))
+    assert found.level is Level.WRONG
+    assert found.advice == ""
 
 
 def test_nothing_is_to_be_mended_of_a_store_of_a_newer_version(tmp_path: Path) -> None:

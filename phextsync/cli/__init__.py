@@ -18,6 +18,7 @@
 * `holding`: the commands about what this node holds
 * `placing`: the commands about which machines hold what
 * `doors`: what `up` opens to clients that are not ours
+* `starting`: whether `up` can do what config.toml says
 * `status`: what `phextsync status` prints
 * `logs`: what a node logs, on standard error and in a file
 * `supervisor`: what a service manager is told of a node

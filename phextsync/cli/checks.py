@@ -55,17 +55,19 @@ class Facts:
     """What is known of a folder, its node and this machine. None is what the system did not tell.
 
     `status` is None where it could not be had, for `problem`; `is_damaged` if `repair` may mend
-    that. `start_problem` is what `up` would say of what config.toml has it serve. `in_memory`:
-    scrolls are not in the folder. `ports` are those that the node is to listen on, by what they are
-    for, with why they cannot be; of a node that runs, only those that it did not get. `kinds` are
-    the file systems of directories. `watches` are those in use, those that are needed besides, and
-    how many there may be; `watchers` the same, of programs that watch.
+    that, `is_in_use` if somebody has the folder open. `start_problem` is what `up` would say of
+    what config.toml says. `in_memory`: scrolls are not in the folder. `ports` are those that the
+    node is to listen on, by what they are for, with why they cannot be; of a node that runs, only
+    those that it did not get. `kinds` are the file systems of directories. `watches` are those in
+    use, those that are needed besides, and how many there may be; `watchers` the same, of programs
+    that watch.
     """
 
     folder: Path
     status: Status | None = None
     problem: str = ""
     is_damaged: bool = False
+    is_in_use: bool = False
     settings_problem: str = ""
     start_problem: str = ""
     identity_mode: int | None = None
@@ -136,6 +138,8 @@ def node(facts: Facts) -> Iterator[Finding]:
         )
         if facts.problem == SILENT:
             advice = "wait, or end it and start it again"
+        elif facts.is_in_use:
+            advice = "another process has the folder open: look again when it is done"
         yield Finding("node", Level.WRONG, facts.problem, advice)
     elif facts.status.running:
         writes = facts.status.store.is_writable

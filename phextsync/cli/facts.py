@@ -18,8 +18,8 @@ from typing import Final
 
 from phextsync.addresses import reached_at
 from phextsync.cli.checks import SILENT, Facts
-from phextsync.cli.doors import check_said
 from phextsync.cli.settings import Settings, read_settings
+from phextsync.cli.starting import check_start
 from phextsync.control import operations
 from phextsync.control.status import Status
 from phextsync.discovery import Address, parse_address
@@ -27,7 +27,7 @@ from phextsync.errors import PhextsyncError, StoreError, StoreVersionError
 from phextsync.handles.visit import visit
 from phextsync.mounts import kind_of
 from phextsync.node.node import DEFAULT_PORT
-from phextsync.store.folder import DATA_FILE, STORE, place_in_memory
+from phextsync.store.folder import DATA_FILE, STORE, is_locked, place_in_memory
 from phextsync.systems.resources import open_files_max
 from phextsync.systems.rights import user
 from phextsync.trust.identity import NodeIdentity
@@ -47,7 +47,7 @@ _UFW: Final = Path("/etc/ufw/ufw.conf")
 def gather(folder: Path) -> Facts:
     """Return what is known of a data folder, of its node and of this machine. Takes 10 s where
     the node does not answer, and 2 s where multicast does not come back."""
-    status, problem, is_damaged = _status(folder)
+    status, problem, is_damaged, is_in_use = _status(folder)
     settings, settings_problem = _settings(folder)
     values = settings.values
     rows = [Path(row.directory) for row in status.directories] if status else []
@@ -60,6 +60,7 @@ def gather(folder: Path) -> Facts:
         status=status,
         problem=problem,
         is_damaged=is_damaged,
+        is_in_use=is_in_use,
         settings_problem=settings_problem,
         start_problem="" if is_running or settings_problem else _start_problem(settings),
         identity_mode=_mode(folder / IDENTITY_FILE),
@@ -83,15 +84,23 @@ def gather(folder: Path) -> Facts:
     )
 
 
-def _status(folder: Path) -> tuple[Status | None, str, bool]:
-    """Return how a node is, or why that cannot be told, and whether that may be mended here."""
+def _status(folder: Path) -> tuple[Status | None, str, bool, bool]:
+    """Return how a node is, or why that cannot be told, whether that may be mended here, and
+    whether somebody has the folder open, who may be about to do so."""
     told: list[str] = []
     try:
         with visit(folder, told.append, _wait_no_longer) as asked:
-            return operations.STATUS.ask(asked), "", False
+            return operations.STATUS.ask(asked), "", False, False
     except (PhextsyncError, OSError) as error:
-        is_refused = isinstance(error, StoreVersionError | OSError)
-        return None, " ".join(str(error).split()), not is_refused
+        is_in_use = _is_in_use(folder)
+        may_mend = isinstance(error, StoreError) and not isinstance(error, StoreVersionError)
+        return None, " ".join(str(error).split()), may_mend and not is_in_use, is_in_use
+
+
+def _is_in_use(folder: Path) -> bool:
+    with suppress(OSError):
+        return is_locked(folder)
+    return False
 
 
 def _wait_no_longer(_: str) -> None:
@@ -108,7 +117,7 @@ def _settings(folder: Path) -> tuple[Settings, str]:
 def _start_problem(settings: Settings) -> str:
     """Return why `up` would not serve what the file says, "" if it would."""
     try:
-        check_said(settings.values, os.environ)
+        check_start(settings, os.environ)
     except PhextsyncError as error:
         return str(error)
     except OSError as error:

@@ -55,6 +55,7 @@ from phextsync.cli.doors import (
 )
 from phextsync.cli.logs import log_to
 from phextsync.cli.settings import Configured
+from phextsync.cli.starting import check_in_memory
 from phextsync.cli.status import of_bytes
 from phextsync.cli.supervisor import Supervisor
 from phextsync.control.sockets import ABSENT
@@ -172,8 +173,8 @@ def _peers(given: list[str] | None) -> tuple[str, ...]:
 
 
 async def _up(run: _Run) -> None:
-    if run.in_memory and BindingStore(run.folder).bindings():
-        fail("expected no bound directory with --data-in-memory: `phextsync unbind` ends a binding")
+    if run.in_memory:
+        check_in_memory(run.folder)
     supervisor = Supervisor(os.environ)
     supervisor.tell(STATUS="opens the data folder")
     with trio.open_signal_receiver(*ending_signals()) as signals:

@@ -10,9 +10,9 @@ from typing import Annotated, Final
 import typer
 
 from phextsync.cli.common import DATA, NODE, Data, existing_folder, fail, say, warn
-from phextsync.cli.doors import check_said
 from phextsync.cli.services import Command, Service, service_of
 from phextsync.cli.settings import read_settings
+from phextsync.cli.starting import check_start
 from phextsync.durable_files import write_whole
 from phextsync.errors import PhextsyncError
 from phextsync.trust.identity import NodeIdentity
@@ -46,7 +46,7 @@ def install(
     NodeIdentity.load(folder)
     settings = read_settings(folder)
     try:
-        check_said(settings.values, {})  # a service has no environment of ours
+        check_start(settings, {})  # a service has no environment of ours
     except PhextsyncError as error:
         fail(f"{settings.path}, by which it is to run: {error}")
     service = _service(folder)

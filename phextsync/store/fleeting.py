@@ -49,13 +49,18 @@ class FleetingStore(LmdbStore):
         os.close(self._owned)
 
 
-def _new_place(owned: Path) -> Path:
-    """Make a folder in memory, note it, and remove that of a process that was killed."""
+def check_no_store(owned: Path) -> None:
+    """StoreError for a data folder that has a store on its disk."""
     if has_store(owned):
         raise StoreError(
             f"expected a data folder without a store, found one in {owned}: it stays on its disk; "
             "start without --data-in-memory, or name another folder"
         )
+
+
+def _new_place(owned: Path) -> Path:
+    """Make a folder in memory, note it, and remove that of a process that was killed."""
+    check_no_store(owned)
     kind = kind_of(MEMORY) if MEMORY.is_dir() else ""
     if not is_memory(kind):
         raise StoreError(f"expected a file system in memory at {MEMORY}, found {kind or 'none'}")
