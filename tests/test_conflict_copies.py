@@ -54,6 +54,26 @@ def test_with_a_version_of_before_what_the_copy_deleted_goes(tmp_path: Path) -> 
     assert set((tmp_path / "list.md").read_text().split()) == {"milk", "eggs", "salt"}
 
 
+@pytest.mark.parametrize(
+    ("file", "copies", "merged"),
+    [
+        ("figs\n", ["milk\n", "milk\n"], "figs\nmilk\n"),
+        ("figs\nmilk\n", ["milk\n"], "figs\nmilk\n"),
+        ("figs\n", ["milk\nfigs\n"], "milk\nfigs\n"),
+        ("figs\n", ["milk\n", "milk\noil\n"], "figs\nmilk\noil\n"),
+        ("figs\n", ["milk\nmilk\n", "milk\n"], "figs\nmilk\nmilk\n"),
+        ("oil\neggs\n", ["eggs\noil\n"], "oil\neggs\noil\n"),  # at two places
+    ],
+)
+def test_a_line_that_both_put_in_at_one_place_is_there_once(
+    file: str, copies: list[str], merged: str, tmp_path: Path
+) -> None:
+    names = [_COPY, _LATER]
+    _write(tmp_path, {"list.md": file, _BEFORE: "eggs\n", **dict(zip(names, copies, strict=False))})
+    _settle(tmp_path)
+    assert (tmp_path / "list.md").read_text() == merged
+
+
 def test_a_version_that_is_younger_than_the_conflict_is_no_base(tmp_path: Path) -> None:
     _write(tmp_path, {"list.md": "milk\nbread\n", _COPY: "milk\n"})
     _write(tmp_path, {".stversions/list~20260301-120001.md": "milk\nbread\n"})

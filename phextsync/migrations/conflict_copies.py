@@ -12,13 +12,16 @@ again after it was cut short changes nothing that is done.
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from phextsync.alignment import Work, changed_blocks
 from phextsync.durable_files import make_folder, write_whole
-from phextsync.edits import apply_edits, missing_lines
+from phextsync.edits import apply_edits, content_of, lines_of, missing_lines
 from phextsync.errors import DirectoryError, TextError
 from phextsync.files.directory import BACKUPS, backup_name
 from phextsync.files.reading import TEXT_BYTES_MAX
@@ -31,6 +34,7 @@ VERSIONS: Final = ".stversions"
 """Where Syncthing keeps what it replaced, if it was told to."""
 
 _COPY: Final = re.compile(r"(.+?)\.sync-conflict-(\d{8}-\d{6})-[0-9A-Z]{7}(\.[^./]*)?")
+_WORD: Final = re.compile(r"\w")
 _VERSION: Final = re.compile(r"(.+)~(\d{8}-\d{6})(\.[^./]*)?")
 
 
@@ -74,11 +78,33 @@ def merge(directory: Path, path: str, copy: str) -> Merge:
 
     def merged(text: str) -> str:
         if base:
-            return merged_text(before, text, theirs)
+            return _without_doubles(before, text, theirs, merged_text(before, text, theirs))
         return apply_edits(text, missing_lines(text, theirs))
 
     is_done = any(merged(kept) == text for kept in _kept(directory, path))
     return Merge(path, text, copy, theirs, base, text if is_done else merged(text))
+
+
+def _without_doubles(before: str, text: str, theirs: str, merged: str) -> str:
+    """Return `merged` without the lines that a text got where it had put in the same: there they
+    are as often as on the side that has more of them. Lines without words stay, which part others.
+    """
+    ours, lines = ([*map(content_of, lines_of(each))] for each in (text, merged))
+    surplus = Counter(lines) - (Counter(ours) | Counter(map(content_of, lines_of(theirs))))
+    if not surplus:
+        return merged
+    work, pieces, dropped = Work(len(text) + len(merged)), lines_of(merged), set[int]()
+    changed = changed_blocks([*map(content_of, lines_of(before))], ours, work)
+    own = [(lower, upper) for _, _, lower, upper in changed]
+    for a, b, c, d in changed_blocks(ours, lines, work):
+        near = [range(lower, upper) for lower, upper in own if lower <= b and a <= upper]
+        there = Counter(ours[place] for place in chain(*near) if not a <= place < b)
+        for i in range(c, d):
+            if surplus[lines[i]] > 0 and there[lines[i]] > 0 and _WORD.search(lines[i]):
+                surplus[lines[i]] -= 1
+                there[lines[i]] -= 1
+                dropped.add(i)
+    return "".join(piece for i, piece in enumerate(pieces) if i not in dropped)
 
 
 def carry_out(directory: Path, planned: Merge) -> None:
