@@ -186,6 +186,24 @@ def test_what_was_deleted_since_is_not_brought_again(
     assert _json(user, "log", place) == log
 
 
+@pytest.mark.parametrize("is_newer", [False, True])
+def test_what_was_brought_where_there_had_been_text_and_deleted_since_is_not_brought_again(
+    user: CommandUser, repository: Repository, is_newer: bool
+) -> None:
+    _bring(user, repository)
+    place = _places(user)["list.md"]
+    shutil.rmtree(user.data / "store")
+    user.out("set", place, "of before\n")
+    user.out("rm", place)
+    assert _bring(user, repository).splitlines()[0].endswith("brought")
+    assert _places(user)["list.md"] == place
+    user.out("rm", place)
+    if is_newer:
+        repository.commit({"list.md": "milk\nfigs\n"}, "Ben", "2024-05-05")
+    assert "brought before, and deleted here since" in _bring(user, repository)
+    assert user.run("get", place).exit_code == 1
+
+
 def test_a_file_that_is_empty_at_last_is_brought_once(
     user: CommandUser, repository: Repository
 ) -> None:

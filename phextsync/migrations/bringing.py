@@ -106,10 +106,15 @@ class Bringing:
         return not self._replica.size(place) and self._replica.version(place) != EMPTY_VERSION
 
     def _was_brought(self, place: Coordinate, text: str, versions: Sequence[DatedText]) -> bool:
-        """Whether a file was brought to a scroll that nobody had written to before."""
+        """Whether a file was brought to a scroll: one that nobody had written to before, as the
+        client ids tell on all machines, or else one that has a version of the file in its past."""
         version, whole = self._replica.version(place), _whole(text, versions)
         series = _series(place, EMPTY_VERSION, whole)
-        return any(clock_of(version, _client_of(series, each)) for each in whole)
+        if any(clock_of(version, _client_of(series, each)) for each in whole):
+            return True
+        dated = {(each.time_ms, label_of(each.author)) for each in whole}
+        log = self._replica.past(place).log()
+        return any((each.time_ms, label) in dated for each in log for label in each.labels)
 
     def _write(self, place: Coordinate, versions: Sequence[DatedText]) -> None:
         """Write versions under client ids that follow from all of them and from what was there: to
