@@ -126,6 +126,8 @@ def test_a_list_that_is_given_takes_the_place_of_the_files(folder: Path) -> None
         ("port = true", "expected a whole number for port, found true or false"),
         ("port = 70000", "expected 0 to 65535 for port, found 70000"),
         ("port = 1.5", "expected a whole number for port, found 1.5"),
+        ("port = 2026-01-05T10:00:00", "for port, found the date or time 2026-01-05 10:00:00"),
+        ("peer = [10:00:00]", "a list of texts for peer, found the date or time 10:00:00 in it"),
         ("mdns = 1", "expected true or false for mdns, found a whole number"),
         ("peer = 'a'", "expected a list of texts for peer, found a text"),
         ("peer = [\n'a',\n3]", "expected a list of texts for peer, found a whole number in it"),

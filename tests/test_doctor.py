@@ -212,8 +212,9 @@ def test_each_check_is_seen_to_fail() -> None:
     assert {row[0] for row in _WRONG} == {check.__name__ for check in CHECKS}
 
 
-def test_an_error_of_yesterday_is_no_finding() -> None:
-    errors = ErrorsRow(count=2, last="a: b", last_s=_NOW_S - 86400)
+@pytest.mark.parametrize("ago_s", [86400, -86400])
+def test_an_error_of_yesterday_or_of_a_clock_that_was_ahead_is_no_finding(ago_s: int) -> None:
+    errors = ErrorsRow(count=2, last="a: b", last_s=_NOW_S - ago_s)
     assert _of("errors", status=replace(_RUNNING, errors=errors))[0].level is Level.OK
 
 

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -189,6 +190,8 @@ def _check_texts(
 
 
 def _name_of(value: object) -> str:
+    if isinstance(value, date | time):  # a date and time is a date too
+        return f"the date or time {value}"
     return _NAMES.get(type(value), f"{value!r:.40}")
 
 

@@ -129,8 +129,9 @@ def errors_line(errors: ErrorsRow) -> str:
 
 
 def has_recent(errors: ErrorsRow, now_s: float) -> bool:
-    """Whether there was an error within the last hour."""
-    return errors.count > 0 and now_s - errors.last_s < _RECENT_S
+    """Whether there was an error within the last hour: not in the next ones either, by a clock that
+    was set back."""
+    return errors.count > 0 and abs(now_s - errors.last_s) < _RECENT_S
 
 
 def _at(time_s: float) -> str:
