@@ -249,12 +249,28 @@ def parse_address(text: str, default_port: int = PORT) -> Address:
         else:
             host, colon, rest = text.partition(":")
             port = _port(rest) if colon else default_port
-            if not host or any(character.isspace() or character in "[]/@" for character in host):
-                raise ValueError
-            host.encode("idna")  # as who looks it up will do
+            _check_name(host)
     except ValueError:
         raise LinkError(f"expected host, host:port or [v6]:port, found {text!r}") from None
     return Address(host, port)
+
+
+def check_host(text: str) -> None:
+    """LinkError for what is neither the name of a host nor an address."""
+    try:
+        if ":" in text:
+            ipaddress.IPv6Address(text)
+        else:
+            _check_name(text)
+    except ValueError:
+        raise LinkError(f"expected the name or the address of a host, found {text!r:.80}") from None
+
+
+def _check_name(host: str) -> None:
+    """ValueError for what is no name of a host."""
+    if not host or any(c.isspace() or not c.isprintable() or c in "[]/@" for c in host):
+        raise ValueError
+    host.encode("idna")  # as who looks it up will do
 
 
 def bytes_of_hex(text: object, length: int) -> bytes:

@@ -9,6 +9,7 @@ proved who they are.
 import contextlib
 import errno
 import logging
+import socket
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
@@ -400,8 +401,12 @@ async def _listening(host: str | None, port: int | None) -> list[trio.SocketList
                 if error.errno != errno.EADDRINUSE:
                     raise
     except (OSError, UnicodeError) as error:
+        reason = _dial_failure(error)
+        if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:
+            expected = "expected the name or an address of this machine to listen on"
+            raise LinkError(f"{expected}, found {host!r:.80}: {reason}") from error
         where = format_address(host or "*", port or 0)
-        raise LinkError(f"cannot listen on {where}: {_dial_failure(error)}") from error
+        raise LinkError(f"cannot listen on {where}: {reason}") from error
     raise LinkError(f"expected a port that is free for IPv4 and IPv6, found none for {host or '*'}")
 
 

@@ -290,6 +290,12 @@ def test_a_usual_port_that_is_taken_is_in_no_nodes_way(
         assert gather(folder).ports == {f"links, port {port}": "Address already in use"}
 
 
+def test_a_host_that_is_not_here_is_no_port_that_is_taken(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    (folder / "config.toml").write_text('host = "192.0.2.1"')
+    assert gather(folder).ports == {"links, host 192.0.2.1": "Cannot assign requested address"}
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [

@@ -100,8 +100,10 @@ def test_what_is_not_there_is_one_line(user: CommandUser, tmp_path: Path) -> Non
         assert "has no scrolls of 'none'" in user.error("migrate", "sq", address, "none")
         assert "expected the names of phexts" in user.error("migrate", "sq", address)
     nowhere = f"http://127.0.0.1:{free_port()}"
-    assert "does not answer as SQ does" in user.error("migrate", "sq", nowhere, "world")
-    assert "expected http://HOST:PORT" in user.error("migrate", "sq", "http://x:y", "world")
+    told = user.error("migrate", "sq", nowhere, "world")
+    assert told.strip().endswith("does not answer as SQ does: Connection refused")
+    for wrong in ("http://x:y", "http://x:0", "http://", "http://:80"):
+        assert "expected http://HOST:PORT" in user.error("migrate", "sq", wrong, "world")
     assert "found nothing at" in user.error("migrate", "sq", str(tmp_path / "none"))
     assert "found none in" in user.error("migrate", "sq", str(tmp_path / "empty"))
     assert "found none at" in user.error("migrate", "sq", str(tmp_path / "empty"), "world")

@@ -29,6 +29,7 @@ from phextsync.transport import (
     TlsNetwork,
     client_context,
     connect,
+    listen,
     open_link,
     serve,
     server_context,
@@ -716,6 +717,12 @@ async def test_a_port_out_of_range_is_refused_and_no_other_is_taken(port: int) -
         async with served(_ANNA, port=port):
             pass
     assert f"expected a port from 0 to 65535, found {port}" in repr(caught.value)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "not..a.name"])
+async def test_a_host_to_listen_on_is_one_of_this_machine(host: str) -> None:
+    with pytest.raises(LinkError, match=r"name or an address of this machine.*found '"):
+        await listen(host, 0)
 
 
 async def test_the_default_port_gives_way_when_it_is_taken_and_another_does_not() -> None:

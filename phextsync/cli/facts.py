@@ -165,9 +165,12 @@ def _ports(settings: Settings) -> Iterator[tuple[str, str]]:
     """Give where a node that does not run is to listen, and why it could not."""
     port, host = settings.values.get("port", DEFAULT_PORT), str(settings.values.get("host", ""))
     links = Address(host, int(port) if isinstance(port, int) else DEFAULT_PORT)
-    if "port" not in settings.values and _listen_problem(links):
+    if "port" not in settings.values and (problem := _listen_problem(links)):
         any_free = _listen_problem(Address(host, 0))
-        yield f"links, any port, since {links.port} cannot be had", any_free
+        told = f"any port, since {links.port} cannot be had"
+        if any_free == problem:  # it is not for the port
+            told = f"host {host or '*'}"
+        yield f"links, {told}", any_free
         links = Address(host, 0)
     for what, address in (
         ("links", links),

@@ -17,7 +17,7 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from phextsync.cli.common import existing_folder, given_before
-from phextsync.discovery import parse_address
+from phextsync.discovery import check_host, parse_address
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.hooks import Target
@@ -63,10 +63,15 @@ def _check_served(text: str) -> None:
         parse_address(text)
 
 
+def _check_listened(text: str) -> None:
+    if text:  # "" is all addresses
+        check_host(text)
+
+
 _FLAG: Final = Key(bool)
 _PATH: Final = Key(str, is_path=True)
 KEYS: Final = {
-    "host": Key(str),
+    "host": Key(str, check=_check_listened),
     "port": Key(int, bounds=(0, 65535)),
     "peer": Key(list, check=parse_address),
     "mdns": _FLAG,
@@ -192,6 +197,8 @@ def _check_texts(
 def _name_of(value: object) -> str:
     if isinstance(value, date | time):  # a date and time is a date too
         return f"the date or time {value}"
+    if isinstance(value, list):
+        return "a list"
     return _NAMES.get(type(value), f"{value!r:.40}")
 
 

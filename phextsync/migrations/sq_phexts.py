@@ -41,6 +41,8 @@ def fetch(server: str, name: str, token: str) -> bytes:
     kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
     try:
         parts = urlsplit(server)
+        if not parts.hostname or parts.port == 0:
+            raise ValueError
         connection = kinds[parts.scheme](parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
     except (ValueError, http.client.HTTPException):
         raise PhextsyncError(f"expected http://HOST:PORT, found {server!r:.200}") from None
@@ -52,7 +54,8 @@ def fetch(server: str, name: str, token: str) -> bytes:
         if found is not None and response.length:
             raise http.client.IncompleteRead(found, response.length)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise PhextsyncError(f"{server} does not answer as SQ does: {one_line(error)}") from error
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise PhextsyncError(f"{server} does not answer as SQ does: {reason}") from error
     finally:
         connection.close()
     if response.status == http.client.UNAUTHORIZED:
