@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from phextsync import Coordinate
+from phextsync import Coordinate, CoordinateRange
 from phextsync.replica.past import FOREVER
+from phextsync.trust.permissions import Permissions
 from tests.browsers import PATIENCE_MS, drive, visiting
 from tests.web_nodes import AT, HOST, make_identity, web_node
 
@@ -127,6 +128,51 @@ async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Pa
             page.goto(f"http://{HOST}:{port}/")
             trio.from_thread.run_sync(leaving.cancel)
             page.locator("#live", has_text="does not answer").wait_for()
+
+        await drive(work)
+
+
+async def test_who_may_only_read_sees_what_others_write_and_each_line(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        every = node.replicas.permissions
+
+        def write(text: str) -> None:
+            node.replicas.permissions = every
+            node.phext()[AT] = text
+            read = {"memory": (CoordinateRange.parse("*"),)}
+            node.replicas.permissions = Permissions.of(read, {})
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser) as page:
+                page.goto(f"http://{HOST}:{port}/scroll/memory/{AT}")
+                shown = page.locator("pre.text")
+                assert shown.text_content() == "\nbefore"
+                trio.from_thread.run_sync(write, "\nafter")
+                page.locator("pre.text", has_text="after").wait_for()
+                assert shown.text_content() == "\nafter"
+
+        write("\nbefore")
+        await drive(work)
+
+
+async def test_long_names_fit_a_narrow_window(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        for letter in "ab":
+            node.phext(letter * 60)[AT] = "c" * 600
+            node.phext(letter * 60)["2.1.1/1.1.1/1.1.1"] = "c" * 600
+        await node.durable()
+
+        def work(browser: "Browser") -> None:
+            name = "a" * 60
+            scroll = f"/scroll/{name}/{AT}"
+            past = (f"{scroll}?view=blame", f"{scroll}?view=history")
+            walk = (f"/scrolls/{name}", f"/scrolls/{name}?list=1", f"/deleted?phext={name}")
+            for path in ("/", "/directories", "/mesh", *walk, scroll, *past):
+                with visiting(browser, viewport={"width": 320, "height": 640}) as page:
+                    page.goto(f"http://{HOST}:{port}{path}")
+                    assert page.evaluate("document.documentElement.scrollWidth") <= 320, path
 
         await drive(work)
 
