@@ -304,6 +304,25 @@ async def test_the_preview_shows_markdown_and_never_markup(tmp_path: Path) -> No
         await drive(work)
 
 
+async def test_no_text_holds_up_the_window_that_shows_it(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        texts = [">" * 50_000, "- " * 20_000, "[a](" * 30_000, f"{'|a' * 9_999}\n{'|-' * 9_999}"]
+        phext = node.phext()
+
+        def work(browser: "Browser") -> None:
+            for text in texts:
+                trio.from_thread.run_sync(phext.__setitem__, AT, f"{text}\n\n*end*")
+                with visiting(browser) as page:
+                    _open(page, port).press("Control+End")
+                    page.keyboard.type(" of it")
+                    page.get_by_role("button", name="Preview").click()
+                    preview = page.get_by_role("region", name="Preview")
+                    preview.locator("p", has_text="end of it").locator("em").wait_for()
+
+        await drive(work)
+
+
 async def test_the_margin_and_the_slider_tell_of_the_past(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path) as (node, port):

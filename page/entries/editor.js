@@ -15,6 +15,7 @@ import { look, markdown } from '../editor/look.js'
 import { preview } from '../editor/preview.js'
 
 const PREVIEW_MS = 200
+const PREVIEW_SHARE = 4 // a preview that takes long waits so many times as long for the next
 const REFUSED = [4400, 4500] // codes of closed sockets after which there is no use in trying again
 const NAME = 'phextsync.name'
 const TAKEN = 100 // of messages: asks the node whether it took what was sent before, and that it did
@@ -116,14 +117,18 @@ class Editor {
 
   keepPreview(pane) {
     let timer = 0
+    let pause = PREVIEW_MS
     const draw = () => {
       timer = 0
-      if (!pane.hidden) pane.replaceChildren(preview(this.text.toString()))
+      if (pane.hidden) return
+      const began = performance.now()
+      pane.replaceChildren(preview(this.text.toString()))
+      pause = Math.max(PREVIEW_MS, PREVIEW_SHARE * (performance.now() - began))
     }
     draw()
     if (this.isPreviewing) return
     this.isPreviewing = true
-    this.text.observe(() => { timer ||= setTimeout(draw, PREVIEW_MS) })
+    this.text.observe(() => { timer ||= setTimeout(draw, pause) })
   }
 
   closed(event) {
