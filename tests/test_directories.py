@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 from watchfiles import awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from phextsync.errors import CoordinateError, DirectoryError
 from phextsync.files import service
@@ -35,6 +36,7 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import Node, open_node
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
+from sims.processes import POLL_S
 from tests.polling import until, until_text
 
 pytestmark = pytest.mark.real
@@ -645,8 +647,10 @@ async def test_names_that_are_not_utf8_end_no_watching(
             begun = trio.Event()
             while not begun.is_set():  # it may not have begun to listen
                 (notes / os.fsdecode(b"caf\xe9.md")).write_text("odd\n")
-                (notes / f"{round_}.md").write_text(f"{round_}\n")
-                await until(lambda: f"{round_}\n" in node.phext().values(_RANGE))  # noqa: B023
+                with trio.move_on_after(POLL_S):
+                    await begun.wait()
+            (notes / f"{round_}.md").write_text(f"{round_}\n")
+            await until(lambda: f"{round_}\n" in node.phext().values(_RANGE))  # noqa: B023
         (row,) = node.status().directories
         assert row.watcher == "watching"
         assert node.boundary.errors.count == 0
@@ -656,6 +660,25 @@ async def test_names_that_are_not_utf8_end_no_watching(
         f"{file}: expected a name in UTF-8, found 'caf\\udce9.md'; rename it; left alone",
         f"{notes}: names there are not UTF-8; it is looked through when one changes",
     ]
+
+
+async def test_a_directory_that_the_system_does_not_watch_is_looked_through_and_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reason = "Error creating recommended watcher: Too many open files (os error 24)"
+
+    async def fail(*_: Path, **__: object) -> AsyncIterator[set[tuple[int, str]]]:
+        raise WatchfilesRustInternalError(reason)
+        yield set()
+
+    monkeypatch.setattr(service, "awatch", fail)
+    async with _node(tmp_path / "one") as node:
+        await until(lambda: reason in node.status().directories[0].watcher)
+        (tmp_path / "one-notes" / "n.md").write_text("one\n")
+        await until(lambda: "one\n" in node.phext().values(_RANGE))
+    failed = next(each for each in caplog.records if "failed: " in each.getMessage())
+    assert f"-notes failed: it cannot be watched: {reason}" in failed.getMessage()
+    assert failed.exc_info is None
 
 
 async def test_a_binding_made_while_the_node_runs_is_served_and_one_ended_is_not(

@@ -17,6 +17,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 from watchfiles import awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from phextsync.boundaries import first, one_line, printable
 from phextsync.errors import DirectoryError, StoreError
@@ -409,9 +410,10 @@ class _Service:
                 nursery.start_soon(self._look_at_root, root, stop)
                 try:
                     await self._watch(stop)
-                except* RuntimeError as group:
-                    if _ODD_NAME not in str(first(group)):
-                        raise
+                except* WatchfilesRustInternalError as group:
+                    reason = str(first(group))
+                    if _ODD_NAME not in reason:
+                        raise DirectoryError(f"it cannot be watched: {reason}") from group
                     is_odd = True
                 nursery.cancel_scope.cancel()
         stop.set()
