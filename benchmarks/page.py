@@ -4,9 +4,12 @@ Measured in Debian's Chromium where it and Playwright are installed (`make brows
 windows that know nothing of each other. Somebody types at the end of a text, at rest between two
 keys. `browser_to_browser` is timed from the text in one window's document to the text in the
 other's, and `key_to_browser` from the key, which has the browser's own edit beside it. What is
-painted from either, at the next frame of a screen, is left out. Yardstick of the same run, in the
-same windows: what is typed into a plain field goes over a plain web socket, through a process that
-passes on bytes, into a plain element. It has neither an editor, nor documents, nor nodes.
+painted from either, at the next frame of a screen, is left out.
+
+Yardsticks of the same run, by the same browser. `relayed`: the same editors and documents over web
+sockets to a process that passes on bytes, in the place of the nodes; what is beyond it is theirs.
+`bare`: what is typed into a plain field goes the same way into a plain element; what is beyond it
+of `relayed` is the editors' and their layout's.
 """
 
 import shutil
@@ -22,7 +25,7 @@ from urllib.request import urlopen
 
 import trio
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, Request, TextMessage
+from wsproto.events import AcceptConnection, BytesMessage, Request, TextMessage
 
 from benchmarks.nodes import LOOPBACK, in_other, make_folders, on_all_cores, pin
 from benchmarks.report import Report, quantile
@@ -54,6 +57,10 @@ _KEYS: Final = (*("somebody writes this and others read it " * 2), "Enter")
 _HELD_MS: Final = 25  # what a key leaves behind, such as painting it, is over before the next
 _STAMP: Final = "performance.timeOrigin + performance.now()"
 _CONTENT: Final = "querySelector('.writing').shadowRoot.querySelector('.cm-content')"
+_RELAYED: Final = """{{
+    const Own = WebSocket
+    WebSocket = class extends Own {{ constructor() {{ super('{address}') }} }}
+}}"""
 _PLAIN: Final = """address => new Promise(opened => {
     const socket = new WebSocket(address)
     socket.onopen = opened
@@ -87,24 +94,31 @@ def add_first_paint(report: Report, parent: Path, count: int) -> None:
         large.send("stop")
 
 
-def add_keys(report: Report, ports: tuple[int, int], path: str, keys: int) -> None:
-    """Add how long keys take from a browser at one node to a browser at another."""
+def add_keys(report: Report, ports: tuple[int, int], path: str, text: str, keys: int) -> None:
+    """Add how long keys take from a browser at one node to a browser at another, where the scroll
+    of the path has this text."""
     with running_browser() as browser:
         if browser is None:
             return
         with in_other(_run_relay) as relay:
             port = relay.recv()
             pages = [_plain(browser, port) for _ in range(2)]
-            bare_ms = [*zip(*_keys_ms(pages, "body", keys), strict=True)]
-            for page in pages:
-                page.context.close()
+            bare_ms = _all_keys_ms(pages, "body", keys)
+        with in_other(_run_relay) as relay:
+            port = relay.recv()
+            pages = [_editor(browser, ports[0], path, port) for _ in range(2)]
+            _ready(pages, text)
+            relayed_ms = _all_keys_ms(pages, _CONTENT, keys)
         pages = [_editor(browser, port, path) for port in ports]
-        times_ms = [*zip(*_keys_ms(pages, _CONTENT, keys), strict=True)]
-    for name, each_ms, bare in zip(("key", "browser"), times_ms, bare_ms, strict=True):
+        _ready(pages)
+        times_ms = _all_keys_ms(pages, _CONTENT, keys)
+    names = ("key", "browser")
+    for name, each_ms, relayed, bare in zip(names, times_ms, relayed_ms, bare_ms, strict=True):
         for part, share in (("p50", 0.5), ("p99", 0.99)):
-            yardstick = f"bare_{name}_to_browser_{part}_ms"
-            report.add(yardstick, [quantile(bare, share)], "ms")
-            report.add(f"{name}_to_browser_{part}_ms", [quantile(each_ms, share)], "ms", yardstick)
+            figure, yardstick = f"{name}_to_browser_{part}_ms", None
+            for prefix, values in (("bare_", bare), ("relayed_", relayed), ("", each_ms)):
+                report.add(prefix + figure, [quantile(values, share)], "ms", yardstick)
+                yardstick = prefix + figure
 
 
 @contextmanager
@@ -166,12 +180,35 @@ def _keys_ms(pages: Sequence["Page"], shown_in: str, keys: int) -> Iterator[tupl
             yield shown - float(pressed), shown - float(written)
 
 
-def _editor(browser: "Browser", port: int, path: str) -> "Page":
-    page = browser.new_context().new_page()
+def _all_keys_ms(pages: Sequence["Page"], shown_in: str, keys: int) -> list[list[float]]:
+    """Return the times of all keys, from the key and from the first text; close the windows."""
+    times_ms = [list(each) for each in zip(*_keys_ms(pages, shown_in, keys), strict=True)]
+    for page in pages:
+        page.context.close()
+    return times_ms
+
+
+def _editor(browser: "Browser", port: int, path: str, relay: int | None = None) -> "Page":
+    """Return a window at a scroll, whose web socket may go to a relay in the place of the node."""
+    context = browser.new_context(bypass_csp=relay is not None)
+    if relay is not None:
+        context.add_init_script(_RELAYED.format(address=f"ws://{LOOPBACK}:{relay}"))
+    page = context.new_page()
     page.goto(f"http://{LOOPBACK}:{port}{path}")
-    page.locator(".cm-content").wait_for()
-    page.locator(".cm-content").press("Control+End")
     return page
+
+
+def _ready(pages: Sequence["Page"], text: str = "") -> None:
+    """Go to the end of the text in windows with editors; put one in first that is not there."""
+    for page in pages:
+        page.locator(".cm-content").wait_for()
+    pages[0].locator(".cm-content").focus()
+    if text:
+        pages[0].keyboard.insert_text(text)
+    last = text.count("\n")
+    for page in pages:
+        page.locator(".cm-line").nth(last).wait_for(state="attached")
+        page.locator(".cm-content").press("Control+End")
 
 
 def _plain(browser: "Browser", port: int) -> "Page":
@@ -196,13 +233,16 @@ async def _hold_relay(pipe: Connection) -> None:
     async with listener, trio.open_nursery() as nursery:
         pipe.send(listener.socket.getsockname()[1])
         ends: list[tuple[trio.SocketStream, WSConnection]] = []
+        are_here = trio.Event()
         for _ in range(2):
             stream, socket = await listener.accept(), WSConnection(ConnectionType.SERVER)
             ends.append((stream, socket))
-            nursery.start_soon(_relay, ends, len(ends) - 1)
+            nursery.start_soon(_relay, ends, len(ends) - 1, are_here)
 
 
-async def _relay(ends: list[tuple[trio.SocketStream, WSConnection]], own: int) -> None:
+async def _relay(
+    ends: list[tuple[trio.SocketStream, WSConnection]], own: int, are_here: trio.Event
+) -> None:
     stream, socket = ends[own]
     async for data in stream:
         socket.receive_data(bytes(data))
@@ -210,9 +250,12 @@ async def _relay(ends: list[tuple[trio.SocketStream, WSConnection]], own: int) -
             match event:
                 case Request():
                     await stream.send_all(socket.send(AcceptConnection()))
-                case TextMessage():
+                    if own == 1:
+                        are_here.set()
+                case TextMessage() | BytesMessage():
+                    await are_here.wait()
                     other, theirs = ends[1 - own]
-                    await other.send_all(theirs.send(TextMessage(data=event.data)))
+                    await other.send_all(theirs.send(event))
 
 
 def _run_large(pipe: Connection, folder: Path, count: int) -> None:

@@ -70,7 +70,8 @@ def run(*, quick: bool) -> Report:
         first = stack.enter_context(in_other(run_node, folders[0], (), None))
         port, web = first.recv()
         second = stack.enter_context(in_other(run_node, folders[1], (f"{LOOPBACK}:{port}",), None))
-        page.add_keys(report, (web, second.recv()[1]), f"/scroll/bench/{_place(2)}", keys)
+        path = f"/scroll/bench/{_place(2)}"
+        page.add_keys(report, (web, second.recv()[1]), path, _TEXT, keys)
         for node in (first, second):
             node.send("stop")
     with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import web
+from benchmarks import page, web
 from benchmarks.nodes import in_other, make_folders, pin
 from benchmarks.page import running_browser
 from benchmarks.report import Report
@@ -57,3 +57,18 @@ def test_a_report_says_that_the_other_server_is_not_there(
     assert report.notes == [
         "pycrdt-websocket is not on this machine, and left out; `make peers` brings it."
     ]
+
+
+@pytest.mark.real
+def test_keys_are_timed_with_nodes_and_without_and_with_plain_fields(tmp_path: Path) -> None:
+    report = Report()
+    with in_other(web.run_node, make_folders(tmp_path, "one")[0], (), None) as node:
+        port = node.recv()[1]
+        page.add_keys(report, (port, port), "/scroll/bench/2.1.1/1.1.1/1.1.1", "a\n" * 3, 10)
+        node.send("stop")
+    if not report.figures:
+        pytest.skip("make browser")
+    for name in ("key_to_browser_p50_ms", "browser_to_browser_p99_ms"):
+        assert report.figures[name].yardstick == f"relayed_{name}"
+        assert report.figures[f"relayed_{name}"].yardstick == f"bare_{name}"
+        assert report.figures[f"bare_{name}"].value > 0
