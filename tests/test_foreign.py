@@ -102,6 +102,25 @@ def test_a_holder_that_comes_once_nobody_answers_is_asked(is_dialled: bool) -> N
     _run(body)
 
 
+def test_a_holder_whose_link_was_lost_and_made_again_by_itself_is_asked_again() -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        node, calls = mesh.node(2), list[set[bytes]]()
+
+        async def link_with(node_ids: object) -> bool:
+            calls.append(node.links.ready())
+            if len(calls) > 1:
+                mesh.apply(Repair())
+            await mesh.run_until(mesh.now + 60)
+            return False
+
+        node.foreign.link_with = link_with
+        mesh.apply(Partition(((0, 1), (2,))))
+        assert await node.fetch(_C, PHEXT) == f"{_C}\n"
+        assert [len(linked) for linked in calls] == [2, 0]
+
+    _run(body)
+
+
 def test_an_edit_is_synced_when_a_holder_has_it_after_days_offline_and_restarts() -> None:
     async def body(mesh: MemoryMesh) -> None:
         node = mesh.node(2)

@@ -97,12 +97,12 @@ class Foreign:
         """Return what holders tell: those that are linked or, where none of them answers, others.
         None where nobody does."""
         for _ in range(1 + _ROUNDS_MAX):
-            linked = self._links.ready()
+            asked = self._linked()
             answer = await self._told_by_linked(phext, at, ask)
             if answer is not None:
                 return answer
             is_more = await self._link_with_holders(phext, at)
-            if not is_more and self._links.ready() <= linked:  # one may have come by itself
+            if not is_more and self._linked() <= asked:  # one may have come by itself
                 break
         return None
 
@@ -124,6 +124,11 @@ class Foreign:
                 await has_answer.wait()
                 nursery.cancel_scope.cancel()
         return told[0]
+
+    def _linked(self) -> set[int]:
+        """Return the links of the peers that can be asked: one that is lost and linked again has
+        not been asked over its new link."""
+        return {number for number, _, _ in self._core.peers()}
 
     async def _link_with_more(self, phext: str, at: Coordinate) -> None:
         """Link with one holder after another; each is asked when it is there."""
