@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, NoReturn
 
 import pycrdt
 from pycrdt import (
+    Assoc,
     Doc,
     Snapshot,
     StickyIndex,
@@ -44,6 +45,7 @@ from phextsync.index import (
     EMPTY_VERSION,
     Coordinate,
     after_news,
+    appended,
     check_update,
     clean_update,
     clock_of,
@@ -56,6 +58,7 @@ from phextsync.index import (
     strip_deletes,
     update_clock,
     update_version,
+    version_behind,
 )
 from phextsync.merges import merged_edits
 from phextsync.steps import Steps
@@ -82,6 +85,7 @@ _LINES, _WORDS, _ENDS = range(3)  # ranks of imports: what they put in at one pl
 _LINES_AT_A_TIME: Final = 256
 _MARK: Final = "."
 _NO_UPDATE: Final = b"\0\0"
+_WAITING_MAX: Final = 64  # updates: to merge them takes the square of how many there are
 _POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
 
 
@@ -114,12 +118,23 @@ class Fingerprinter:
         return hasher.digest()
 
 
+_Character = tuple[int, int]  # of a text: its client and its clock
+
+
 class Scroll:
-    """The text at one coordinate, made of updates; every change gives the update it made."""
+    """The text at one coordinate, made of updates; every change gives the update it made.
+
+    What is added behind all of the text is known without Yrs: it waits, and the document takes
+    it, with all that waits, as soon as anything else is asked of it.
+    """
 
     __slots__ = (
-        "_doc",
+        "_added",
+        "_document",
+        "_end",
         "_observed",
+        "_root",
+        "_since",
         "_size",
         "_state_vector",
         "_steps",
@@ -127,7 +142,7 @@ class Scroll:
         "_tail",
         "_text",
         "_version",
-        "_yrs",
+        "_waiting",
         "coordinate",
     )
 
@@ -136,15 +151,19 @@ class Scroll:
     ) -> None:
         """Open a scroll that writes as `client_id`. ScrollError when `updates` do not make one."""
         self.coordinate = coordinate
-        self._doc: Doc[Text] = Doc(client_id=client_id)
-        self._yrs = self._doc.get(ROOT, type=Text)
+        self._waiting: list[bytes] = []  # updates that the document has not taken
+        self._document: Doc[Text] = Doc(client_id=client_id)
+        self._root = self._document.get(ROOT, type=Text)
         self._observed: list[bytes] = []
         self._subscription: Subscription | None = None
         self._text: str | None = None
+        self._added: list[str] = []  # what stands behind `_text`
         self._size: int | None = None
         self._version: bytes | None = None
+        self._since: list[bytes] = []  # what was added since `_version`
         self._state_vector: bytes | None = None  # as `after_news` told it of the last change
         self._tail: bytes | None = None  # what was appended here last, if nothing came after it
+        self._end: _Character | None = None  # of the text, if it came from others and is known
         self._steps: Steps | None = None  # nobody asked to have them remembered
         for update in updates:
             self._apply(update)
@@ -164,6 +183,9 @@ class Scroll:
         """The text; the empty string when the scroll was never written, or cleared."""
         if self._text is None:
             self._text = str(self._yrs)
+        elif self._added:
+            added, self._added = self._added, []
+            self._text += "".join(added)
         return self._text
 
     @property
@@ -251,11 +273,9 @@ class Scroll:
         check_size(self.coordinate, size, size + len(data))
         update = None if self._tail is None else insert_behind(self._tail, data)
         if update is not None:
-            # What Yrs would make of it is known: it has not to be observed, which takes longer.
-            if self._subscription is not None:
-                self._stop_observing()
-            self._apply(update, is_ours=True)
-            self._changed()
+            # What Yrs would make of it is known.
+            self._add(update, text, is_ours=True)
+            self._state_vector = None
         else:
             with self._transaction():
                 self._yrs.insert(size, text)
@@ -346,11 +366,17 @@ class Scroll:
         before = self._state_vector or self._doc.get_state()
         after = after_news(before, update)
         if after is not None:
-            # All of it takes effect: there is no need to observe what does.
-            if self._subscription is not None:
-                self._stop_observing()
-            self._apply(update, is_ours=is_ours)
-            self._changed()
+            # All of it takes effect.
+            behind = appended(update)
+            if behind is not None and behind[0] == (self._end or self._last_character()):
+                _, self._end, data = behind
+                self._add(update, data.decode(), is_ours=is_ours)
+                if self._size is not None:
+                    self._size += len(data)
+                self._tail = None
+            else:
+                self._apply_unobserved(update, is_ours=is_ours)
+                self._changed()
             self._state_vector = after
             return Applied(update, covered=True, changed=True)
         if not fits(before, update):
@@ -371,6 +397,9 @@ class Scroll:
         """Return state vector and delete set in canonical form; kept until the next change."""
         if self._version is None:
             self._version = snapshot_version(Snapshot.from_doc(self._doc).encode())
+        elif self._since:
+            since, self._since = self._since, []
+            self._version = version_behind(self._version, since)
         return self._version
 
     def difference(self, version: bytes) -> bytes | None:
@@ -504,6 +533,49 @@ class Scroll:
 
     # -- pycrdt ----------------------------------------------------------------------------
 
+    @property
+    def _doc(self) -> Doc[Text]:
+        """The document, with all that was waiting."""
+        self._take_waiting()
+        return self._document
+
+    @property
+    def _yrs(self) -> Text:
+        """Its text."""
+        self._take_waiting()
+        return self._root
+
+    def _take_waiting(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._apply_unobserved(merge_updates(waiting))
+
+    def _add(self, update: bytes, text: str, *, is_ours: bool) -> None:
+        """An update adds text behind all that is visible. No document is asked, but one that
+        remembers steps."""
+        if self._steps is not None:
+            self._apply_unobserved(update, is_ours=is_ours)
+        else:
+            if len(self._waiting) >= _WAITING_MAX:
+                self._take_waiting()
+            self._waiting.append(update)
+        if self._text is not None:
+            self._added.append(text)
+        if self._version is not None:
+            self._since.append(update)
+
+    def _last_character(self) -> _Character | None:
+        """Return the last character of the text, None when there is none or Yrs cannot tell which
+        it is: it counts the units of clocks as bytes. What stands behind it, and has nothing to
+        its right, ends the text, whatever was deleted there."""
+        if self._tail is not None:
+            behind = appended(self._tail)
+            self._end = None if behind is None else behind[1]
+        elif self._text and self._text.isascii():  # at hand as soon as it was asked for
+            place = self._yrs.sticky_index(self.size, Assoc.BEFORE).to_json()["item"]
+            self._end = place["client"], place["clock"]
+        return self._end
+
     def _check_growth(self, edits: Sequence[Edit]) -> None:
         """TextError when edits would make the text too large: nothing has to be taken back."""
         before, old = self.size, self.text
@@ -595,22 +667,26 @@ class Scroll:
 
     def _observe(self) -> None:
         """Keep the updates of transactions from now on: a scroll that is only read need not."""
+        document = self._doc  # before it is asked: what was waiting ends observing
         if self._subscription is None:
             observed = self._observed
 
             def observe(event: TransactionEvent) -> None:
                 observed.append(event.update)
 
-            self._subscription = self._doc.observe(observe)
+            self._subscription = document.observe(observe)
 
     def _stop_observing(self) -> None:
         subscription, self._subscription = self._subscription, None
         assert subscription is not None
-        self._doc.unobserve(subscription)
+        self._document.unobserve(subscription)
 
     def _changed(self) -> None:
         """Forget what was computed before a change."""
-        self._text = self._size = self._version = self._state_vector = self._tail = None
+        self._text = self._size = self._version = self._state_vector = None
+        self._tail = self._end = None
+        self._added.clear()
+        self._since.clear()
 
     def _apply(self, update: bytes, *, is_ours: bool = False) -> None:
         try:
@@ -621,6 +697,12 @@ class Scroll:
                 self._doc.apply_update(update)
         except BaseException as error:
             _translate(self.coordinate, error)
+
+    def _apply_unobserved(self, update: bytes, *, is_ours: bool = False) -> None:
+        """Apply what is known to take effect as it is: to observe that takes longer."""
+        if self._subscription is not None:
+            self._stop_observing()
+        self._apply(update, is_ours=is_ours)
 
     def _take_observed(self) -> bytes | None:
         """Return what the last transaction did, and forget what was computed before it."""

@@ -14,6 +14,7 @@ from phextsync.index import (
     EMPTY_VERSION,
     Coordinate,
     after_news,
+    appended,
     check_update,
     check_version,
     clean_update,
@@ -28,6 +29,7 @@ from phextsync.index import (
     strip_deletes,
     update_clock,
     update_version,
+    version_behind,
 )
 from phextsync.varints import read_varints, varints
 from tests import update_model
@@ -155,6 +157,53 @@ def test_nothing_is_inserted_behind_what_is_not_one_string_at_the_end() -> None:
     assert insert_behind(scroll.delete(0, 1) or b"", b"c") is None
     assert insert_behind(scroll.state(), b"c") is None
     assert insert_behind(b"", b"c") is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), texts.filter(bool)), min_size=1, max_size=6),
+    texts.filter(bool),
+    st.booleans(),
+)
+def test_what_is_appended_in_turn_says_where_it_stands_and_what_the_version_is_then(
+    turns: list[tuple[int, str]], before: str, is_cut: bool
+) -> None:
+    scrolls = [Scroll(_PLACE, 7), Scroll(_PLACE, 9)]
+    first = scrolls[0].append(before + "x")
+    assert first is not None
+    assert appended(first) is None  # behind nothing
+    scrolls[1].apply(first)
+    if is_cut:
+        cut = scrolls[1].delete(len(before), len(before) + 1)
+        assert cut is not None
+        assert appended(cut) is None
+        scrolls[0].apply(cut)
+    version = scrolls[0].version()
+    last, updates = None, list[bytes]()
+    for writer, text in turns:
+        update = scrolls[writer].append(text)
+        assert update is not None
+        scrolls[1 - writer].apply(update)
+        told = appended(update)
+        if told is None:  # it stands before what was deleted
+            last, updates, version = None, [], scrolls[0].version()
+            continue
+        origin, end, found = told
+        assert found.decode() == text
+        assert last is None or origin == last
+        assert end == ((7, 9)[writer], update_clock(update, (7, 9)[writer]) - 1)
+        last = end
+        updates.append(update)
+    assert version_behind(version, updates) == Scroll(_PLACE, 5, [scrolls[0].state()]).version()
+
+
+def test_no_version_comes_of_what_is_not_one_string_at_the_end() -> None:
+    scroll = Scroll(_PLACE, 7)
+    scroll.append("ab")
+    update = scroll.insert(0, "x")
+    assert update is not None
+    assert appended(update) is None
+    with pytest.raises(ValueError, match="expected one string"):
+        version_behind(EMPTY_VERSION, [update])
 
 
 def _joined(read: update_model.Update) -> update_model.Ranges:

@@ -21,7 +21,14 @@ from phextsync.crdt import (
     merge_updates,
 )
 from phextsync.errors import ScrollError, TextError, UpdateError
-from phextsync.index import EMPTY_VERSION, Coordinate, covers, state_vector, update_version
+from phextsync.index import (
+    EMPTY_VERSION,
+    Coordinate,
+    clean_update,
+    covers,
+    state_vector,
+    update_version,
+)
 from phextsync.texts import BREAKS, check_text, first_line
 from tests.strategies import documents, texts
 
@@ -718,6 +725,110 @@ def test_garbage_is_refused_and_changes_nothing(data: bytes) -> None:
     except UpdateError as error:
         assert "\n" not in str(error)  # noqa: PT017 - some of these bytes are updates
         assert scroll.version() == before
+
+
+def test_what_was_added_behind_the_text_is_observed_with_what_comes_next() -> None:
+    scroll = _scroll(1)
+    scroll.append("a")
+    assert scroll.text == "a"
+    scroll.append("b")
+    update = scroll.insert(0, "x")
+    assert update is not None
+    other = _scroll(2, scroll.state())
+    assert other.text == scroll.text == "xab"
+    assert not other.apply(update).changed
+
+
+def test_what_says_that_it_ends_a_text_beyond_ascii_stands_where_yrs_puts_it() -> None:
+    scroll = _scroll(1)
+    scroll.append("\u00e9")
+    scroll.insert(0, "b")
+    scroll = _scroll(3, scroll.state())
+    assert scroll.text == "b\u00e9"
+    assert scroll.apply(b"\x01\x01\x02\x00\x84\x01\x01\x01N\x00").covered  # behind the b
+    assert scroll.text == _scroll(4, scroll.state()).text == "bN\u00e9"
+
+
+class _Writers:
+    """Three who write one scroll, and hear of each other when they are told to."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        self._letters = self._random.choice(("ab", "ab", "a\u00e9", "a\U0001f469"))
+        self._scrolls = [_scroll(client) for client in (1, 2, 3)]
+        self._sent: list[list[bytes]] = [[], [], []]
+        self._heard = [[0, 0, 0] for _ in self._scrolls]
+
+    def step(self) -> None:
+        """Let one of them do something, and perhaps look."""
+        number = self._random.randrange(3)
+        if self._random.random() < 0.4:
+            self._hear(number)
+        else:
+            update = self._write(self._scrolls[number])
+            if update is not None:
+                self._sent[number].append(update)
+        if self._random.random() < 0.7:
+            self._check(number)
+
+    def settle(self) -> None:
+        """Let all hear of all."""
+        for number in (0, 1, 2):
+            while any(
+                heard < len(self._sent[source])
+                for source, heard in enumerate(self._heard[number])
+                if source != number
+            ):
+                self._hear(number)
+            self._check(number)
+        assert len({(scroll.text, scroll.version()) for scroll in self._scrolls}) == 1
+
+    def _write(self, scroll: Scroll) -> bytes | None:
+        text = "".join(self._random.choices(self._letters, k=self._random.randint(1, 3)))
+        size = len(scroll.text)
+        kind = self._random.random()
+        if kind < 0.7 or not size:
+            return scroll.append(text)
+        if kind < 0.8:
+            return scroll.insert(self._random.randint(0, size), text)
+        if kind < 0.9:
+            start = self._random.randrange(size)
+            return scroll.delete(start, self._random.randint(start + 1, size))
+        if kind < 0.95:
+            return scroll.clear()
+        scroll.steps.track("somebody")
+        return None
+
+    def _hear(self, number: int) -> None:
+        for source, updates in enumerate(self._sent):
+            for update in updates[self._heard[number][source] :] if source != number else ():
+                if not self._scrolls[number].apply(update).covered:
+                    break
+                self._heard[number][source] += 1
+
+    def _check(self, number: int) -> None:
+        """What a scroll tells is what a document tells that is made of its updates alone."""
+        scroll = self._scrolls[number]
+        told = scroll.text, scroll.size, scroll.version()
+        known = [
+            update
+            for source, updates in enumerate(self._sent)
+            for update in updates[: None if source == number else self._heard[number][source]]
+        ]
+        if known:
+            document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
+            document.apply_update(merge_updates(known))
+            text = str(document.get(ROOT, type=pycrdt.Text))
+            state = clean_update(document.get_update())
+            assert told == (text, len(text.encode()), update_version(state))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_waits_for_the_document_is_never_missed(seed: int) -> None:
+    writers = _Writers(seed)
+    for _ in range(100):
+        writers.step()
+    writers.settle()
 
 
 def test_a_scroll_that_is_let_go_takes_its_document_along() -> None:

@@ -556,7 +556,7 @@ def test_an_interrupt_of_a_read_harms_no_change_after_it(
 
     def is_interrupted() -> bool:
         """Read what has to be read again after a change; the node's thread may do it."""
-        phext.append(_A, ".")
+        phext.insert(_A, 0, ".")
         interrupts.append(main)
         try:
             phext.get(_A)

@@ -5,6 +5,7 @@ try:
     from phextsync.index._bytes import (
         EMPTY_VERSION,
         after_news,
+        appended,
         check_update,
         check_version,
         clean_update,
@@ -23,6 +24,7 @@ try:
         strip_deletes,
         update_clock,
         update_version,
+        version_behind,
     )
     from phextsync.index._cbor import cbor_array, cbor_bytes, cbor_items, cbor_live, cbor_size
     from phextsync.index._coordinate import (
@@ -53,6 +55,7 @@ __all__ = [
     "OpenTexts",
     "SharedReader",
     "after_news",
+    "appended",
     "cbor_array",
     "cbor_bytes",
     "cbor_items",
@@ -78,4 +81,5 @@ __all__ = [
     "strip_deletes",
     "update_clock",
     "update_version",
+    "version_behind",
 ]

@@ -1185,15 +1185,7 @@ def insert_behind(bytes update not None, bytes text not None):
     cdef uint8_t* at = head
     cdef uint64_t last
     open_reader(&reader, update)
-    if read_varint(&reader) != 1 or read_varint(&reader) != 1:
-        return None
-    found.client = read_client(&reader)
-    found.clock = read_clock(&reader)
-    read_struct(&reader, &found, NULL, 0)
-    if (
-        reader.error or found.kind != STRING or found.length == 0 or found.has_right_origin
-        or reader.end - reader.at != 1 or reader.at[0] != 0
-    ):
+    if not is_last_string(&reader, &found):
         return None
     last = found.clock + found.length - 1
     at[0] = 1
@@ -1208,4 +1200,50 @@ def insert_behind(bytes update not None, bytes text not None):
         + (<const char*>size)[: write_varint(size, <uint64_t>len(text)) - size]
         + text
         + b"\0"
+    )
+
+
+def appended(bytes update not None):
+    """Return behind what an update inserts its text, as client and clock, the last character of
+    that text, the same way, and the text in UTF-8. None unless the update is one string behind
+    another, with nothing to its right."""
+    cdef Reader reader
+    cdef Struct found
+    open_reader(&reader, update)
+    if not is_last_string(&reader, &found) or not found.has_origin:
+        return None
+    return (
+        (found.origin_client, found.origin_clock),
+        (found.client, found.clock + found.length - 1),
+        found.text[: found.text_bytes],
+    )
+
+
+def version_behind(bytes version not None, list updates not None):
+    """Return the version of a document that has `version`, when it has taken `updates`, each one
+    string with nothing to its right, which begins where its client had ended."""
+    cdef _Sets sets = _Sets.of_version(version)
+    cdef Reader reader
+    cdef Struct found
+    cdef bytes update
+    for update in updates:
+        open_reader(&reader, update)
+        if not is_last_string(&reader, &found):
+            raise ValueError("expected one string with nothing to its right, found another update")
+        if push(&sets.clocks, found.client, 0, found.clock + found.length):
+            raise MemoryError
+    merge_ranges(&sets.clocks)
+    return write_version(&sets.clocks, &sets.deletes)
+
+
+cdef bint is_last_string(Reader* reader, Struct* found) noexcept nogil:
+    """Whether an update is one string with nothing to its right; read it."""
+    if read_varint(reader) != 1 or read_varint(reader) != 1:
+        return False
+    found.client = read_client(reader)
+    found.clock = read_clock(reader)
+    read_struct(reader, found, NULL, 0)
+    return (
+        reader.error == OK and found.kind == STRING and found.length != 0
+        and not found.has_right_origin and reader.end - reader.at == 1 and reader.at[0] == 0
     )
