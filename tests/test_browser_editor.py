@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 _EVIL = "<img src=x onerror=alert(1)>"
+_KEEPS_NOTHING = """Object.defineProperty(window, 'localStorage', {
+    get() { throw new DOMException('kept from it', 'SecurityError') }
+})"""
 _NEVER = """for (const each of ['requestAnimationFrame', 'setTimeout', 'setInterval']) {
     window[each] = () => 1
 }"""
@@ -111,6 +114,21 @@ async def test_one_sees_others_by_name_with_their_cursors_until_they_leave(tmp_p
                     of_ann.locator(".chosen", has_text="two").wait_for()
                     ann.locator(".who", has_text=_EVIL[:40]).wait_for()
                 ann.locator(".caret").wait_for(state="detached")
+
+        await drive(work)
+
+
+async def test_one_has_a_name_where_the_browser_keeps_nothing(tmp_path: Path) -> None:
+    async with _two_nodes(tmp_path, "one two") as (port, away):
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser) as ann, visiting(browser) as bob, visiting(browser) as eve:
+                _open(ann, port)
+                for page, at in ((bob, away), (eve, port)):
+                    page.add_init_script(_KEEPS_NOTHING)
+                    _open(page, at)
+                    page.get_by_label("Your name").fill("Bob")
+                ann.locator(".who", has_text="Also here: Bob (2 windows)").wait_for()
 
         await drive(work)
 

@@ -20,6 +20,15 @@ const REFUSED = [4400, 4500] // codes of closed sockets after which there is no 
 const NAME = 'phextsync.name'
 const TAKEN = 100 // of messages: asks the node whether it took what was sent before, and that it did
 
+/** Do something with what the browser keeps, which may be nothing at all. */
+function kept(act) {
+  try {
+    return act(localStorage)
+  } catch {
+    return null
+  }
+}
+
 const host = document.getElementById('editor')
 const plain = document.getElementById('plain')
 
@@ -165,20 +174,22 @@ class Editor {
   }
 
   tellWho() {
-    const names = people(this.awareness).map(each => each.name)
+    const counts = new Map()
+    for (const { name } of people(this.awareness)) counts.set(name, (counts.get(name) ?? 0) + 1)
+    const names = [...counts].map(([name, count]) => count > 1 ? `${name} (${count} windows)` : name)
     host.querySelector('.who').textContent = names.length ? `Also here: ${names.join(', ')}` : ''
   }
 
   nameField() {
     const field = host.querySelector('input[name="name"]')
-    field.value = localStorage.getItem(NAME) ?? host.dataset.name
+    field.value = kept(each => each.getItem(NAME)) ?? host.dataset.name
     const told = () => {
       const name = field.value.trim().slice(0, 40) || host.dataset.name
       const color = COLOURS[this.doc.clientID % COLOURS.length]
       this.awareness.setLocalStateField('user', { name, color, colorLight: `${color}40` })
     }
     field.addEventListener('input', () => {
-      localStorage.setItem(NAME, field.value)
+      kept(each => each.setItem(NAME, field.value))
       told()
     })
     told()
