@@ -34,6 +34,7 @@ from phextsync.control.operations import Asked
 from phextsync.control.sockets import ABSENT
 from phextsync.files.bindings import KEPT_DAYS, BindingStore, Bound, check_readable
 from phextsync.files.desk import CONFLICTS, ToldConflict
+from phextsync.files.names import range_of
 from phextsync.files.presets import PRESETS, preset_of
 from phextsync.files.status import lines_of, row_of
 from phextsync.index import CoordinateRange
@@ -97,7 +98,7 @@ def bind(
     if not at:
         fail("expected a range, such as --at '7.*', or a --preset")
     was_there = path.is_dir()
-    bound = replace(Bound(path, phext, CoordinateRange.parse(at)), kept_days=keep, preset=preset)
+    bound = replace(Bound(path, phext, range_of(at)), kept_days=keep, preset=preset)
     check_readable(bound, NodeIdentity.load(folder).permissions)
     _check_held(data, phext, bound.range)
     path = store.bind(bound, create=create).directory

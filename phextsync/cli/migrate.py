@@ -26,9 +26,8 @@ from phextsync.cli.scrolls import Keep, import_scrolls, scrolls_of
 from phextsync.control import operations
 from phextsync.control.brought import Brought, brought_to, note
 from phextsync.errors import DirectoryError, TextError
-from phextsync.files.names import prefix_of
+from phextsync.files.names import range_of
 from phextsync.handles.visit import Alone
-from phextsync.index import CoordinateRange
 from phextsync.migrations import sq_phexts
 from phextsync.migrations.bringing import Bringing, Outcome, Versions
 from phextsync.migrations.conflict_copies import Merge, carry_out, find_copies, merge
@@ -98,8 +97,7 @@ def git(
     commit. Files that have text already are left alone, and so are those that were brought before
     and deleted here since: the same command goes on if it was cut short.
     """
-    folder, range_ = existing_folder(data), CoordinateRange.parse(at)
-    prefix_of(range_)
+    folder, range_ = existing_folder(data), range_of(at)
     with open_repository(Path(repository).expanduser()) as opened, opened.objects() as read:
         found, left = files_of(opened, read)
         if yes:

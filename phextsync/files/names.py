@@ -44,6 +44,7 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ROWS: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _COUNTS: Final = re.compile(r"([px])(\d{0,6})", re.ASCII)
 _COUNT_MAX: Final = 999_999
+_SHOWN: Final = 60
 _FREE_MIN: Final = 4
 
 
@@ -272,8 +273,22 @@ def prefix_of(range_: CoordinateRange) -> tuple[int, ...]:
         pattern = ".".join([*map(str, fixed), "*"])
         if CoordinateRange.parse(pattern) == range_:
             return fixed
-    raise CoordinateError(
-        f"expected a prefix with four free parts, such as 7.* or 7.1.1/2.*, found {range_}"
+    raise _no_prefix(str(range_))
+
+
+def range_of(text: str) -> CoordinateRange:
+    """Return the range of a prefix with four free parts; CoordinateError for another text."""
+    try:
+        range_ = CoordinateRange.parse(text)
+    except CoordinateError as error:
+        raise _no_prefix(repr(text[:_SHOWN])) from error
+    prefix_of(range_)
+    return range_
+
+
+def _no_prefix(found: str) -> CoordinateError:
+    return CoordinateError(
+        f"expected a prefix with four free parts, such as 7.* or 7.1.1/2.*, found {found}"
     )
 
 

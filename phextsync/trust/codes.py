@@ -32,7 +32,10 @@ def decode_code(prefix: str, text: str, characters: int | None = None) -> bytes:
     spaces and hyphens do not matter."""
     compact = "".join(text.lower().split())
     if not compact.startswith(prefix):
-        raise IdentityError(f"a join code begins with {prefix!r}, this one does not")
+        raise IdentityError(
+            f"expected a join code, which begins with {prefix!r}, found another text: "
+            "`phextsync code` prints it on a machine of the mesh"
+        )
     digits = compact.removeprefix(prefix).replace("-", "").translate(_LOOKALIKES)
     for character in digits:
         if character not in _CROCKFORD_ALPHABET:
