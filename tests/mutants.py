@@ -118,7 +118,7 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
         "files/*",
         "files directories file_records file_status file_marks files_identity files_renames alike"
         " entries finding folders held presets restored rules settling filesystem names naming",
-        "files_cli conflict_copies page_views file_defects",
+        "files_cli conflict_copies page_views file_defects odd_files",
     ),
     "store": _module(
         "store/*", "store pages retention snapshot whole durations", "upkeep damage in_memory"

@@ -681,6 +681,24 @@ async def test_a_directory_that_the_system_does_not_watch_is_looked_through_and_
     assert failed.exc_info is None
 
 
+async def test_a_directory_is_told_who_brought_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[Coordinate, str] = {}
+    round_ = Binding.round
+
+    async def note(*arguments: Any) -> None:
+        told.update(arguments[-1] or {})
+        await round_(*arguments)
+
+    monkeypatch.setattr(Binding, "round", note)
+    async with _node(tmp_path / "one") as node:
+        (tmp_path / "one-notes" / "n.md").write_text("one\n")
+        await until(lambda: "one\n" in node.phext().values(_RANGE))
+        node.phext().publish((_RANGE.lower,), bytes(8), "ann")
+        await until(lambda: told == {_RANGE.lower: "ann"})
+
+
 async def test_a_binding_made_while_the_node_runs_is_served_and_one_ended_is_not(
     tmp_path: Path,
 ) -> None:

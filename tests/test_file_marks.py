@@ -1,5 +1,6 @@
 """What two machines do to the marks of a file, and to its name, is done on both."""
 
+import errno
 from itertools import permutations
 
 import pytest
@@ -53,6 +54,24 @@ def test_a_mark_that_one_takes_away_and_one_that_another_sets_are_both_done() ->
     one.disk.set_mode("run.sh", 0o755)
     mesh.settle()
     assert _modes(mesh, "run.sh") == [0o755, 0o755]
+
+
+def test_a_mark_that_cannot_be_set_is_no_problem_any_more_when_its_file_is_gone() -> None:
+    mesh = _mesh_with("run.sh")
+    one, two = mesh.machines
+
+    def refuse(name: str, path: str) -> None:
+        if name == "chmod":
+            raise PermissionError(errno.EPERM, "not permitted")
+
+    two.files.before = refuse
+    one.disk.set_mode("run.sh", 0o755)
+    mesh.pass_time(2)
+    assert two.binding is not None
+    assert [problem.path for problem in two.binding.problems] == ["run.sh"]
+    one.disk.put("run.sh", "")
+    assert mesh.settle() == {}
+    assert [*two.binding.problems] == []
 
 
 def test_a_mark_that_comes_before_a_file_is_looked_at_is_not_taken_away() -> None:

@@ -13,13 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.files.absences import GRACE_S, GUARD_NAMES
+from phextsync.files.absences import GRACE_S, GUARD_NAMES, GUARD_S
 from phextsync.files.directory import BACKUPS
+from phextsync.files.drafts import aside_of
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.markers import MARKER_FILE
 from phextsync.files.merging import Merging
+from phextsync.files.moves import Moves
 from phextsync.files.paths import Abilities
 from phextsync.files.problems import RETRY_MAX_S
+from phextsync.files.reading import Reader
 from phextsync.index import Coordinate
 from phextsync.replica.taking_back import Writer
 from phextsync.testing.inodes import Kind
@@ -2027,6 +2030,51 @@ def test_a_deletion_that_is_held_stays_held_after_a_restart(mesh: Mesh) -> None:
     assert set(mesh.settle()) == {"0.md"} | {
         f"{number}.md" for number in range(GUARD_NAMES * 3 // 4, 2 * GUARD_NAMES)
     }
+
+
+def test_deletions_of_most_names_in_several_rounds_wait_too(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    names = [f"{number}.md" for number in range(2 * GUARD_NAMES)]
+    for name in names:
+        one.disk.put(name, f"{name}\n")
+    mesh.settle(2 * GUARD_S)
+    for some in (names[:12], names[12:24]):  # neither is most, both are
+        for name in some:
+            one.disk.unlink(name)
+        mesh.pass_time(GUARD_S / 2)
+    assert {*two.visible()} == {*names[12:]}
+    mesh.pass_time(2 * GUARD_S)
+    assert one.binding is not None
+    assert one.binding.situation().held == 12
+    for name in names[12:24]:
+        one.disk.put(name, f"{name}\n")
+    mesh.pass_time(2 * GUARD_S)
+    for name in names[12:24]:  # the first ones are too long ago to count
+        one.disk.unlink(name)
+    assert {*mesh.settle()} == {*names[24:]}
+
+
+def test_what_both_wrote_while_nobody_looked_is_there_once(mesh: Mesh) -> None:
+    mesh.machines[0].disk.put("n.md", "one\ntwo\n")
+    mesh.settle()
+    for machine in mesh.machines:
+        machine.disk.put("n.md", "one\nmore\ntwo\n")
+        machine.start()
+    assert mesh.settle() == {"n.md": "one\nmore\ntwo\n"}
+
+
+def test_what_is_written_into_an_empty_file_as_it_gives_way_is_there(mesh: Mesh) -> None:
+    one, aside = mesh.machines[0], aside_of("n.md")
+    one.disk.put("n.md", "")
+
+    def write_into(name: str, path: str) -> None:
+        if name == "stat" and path == aside and one.disk.find(aside) is not None:
+            one.disk.put(aside, "more\n")
+
+    one.files.before = write_into
+    Moves(one.files, Reader(one.files, one.disk.now_ns)).clear_way("n.md")
+    assert one.visible() == {"n.md": "more\n"}
+    assert one.disk.find(aside) is None
 
 
 def test_what_is_confirmed_while_no_node_runs_is_done_when_one_starts(mesh: Mesh) -> None:

@@ -97,7 +97,7 @@ class Output:
             if moves:
                 await self._move_all(moves, ready, now)
             if writes:
-                await self._write_all(writes, ready, now)
+                await self._write_all(writes, now)
 
     async def find_out(self, now: float) -> None:
         """Find out what became of files, as far as it is not known; see `settling`."""
@@ -195,7 +195,7 @@ class Output:
         self._compare_with_elsewhere(coordinate, path, mine, text)
         self._conflicts.review(coordinate, text, partial(self._replica.blame, coordinate))
         if text == mine:
-            if file is None or record is None or line is None or line.marks == record.line_marks:
+            if record is None or line is None or line.marks == record.line_marks:
                 self._problems.solve(path)  # not before: one that stays is not new
             if record is not None and not text:
                 self._records.forget(coordinate)
@@ -361,9 +361,7 @@ class Output:
         else:
             self._problems.note(record.path, outcome.reason, now, is_retried=True)
 
-    async def _write_all(
-        self, writes: list[Write], ready: dict[Coordinate, File | None], now: float
-    ) -> None:
+    async def _write_all(self, writes: list[Write], now: float) -> None:
         """Write files: whole ones beside them, then what will happen, then in their place."""
         for some in _portions(writes):
             drafts = await self._run(self._directory.prepare, some)
