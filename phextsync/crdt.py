@@ -184,8 +184,7 @@ class Scroll:
         if self._text is None:
             self._text = str(self._yrs)
         elif self._added:
-            added, self._added = self._added, []
-            self._text += "".join(added)
+            self._text, self._added = self._text + "".join(self._added), []
         return self._text
 
     @property
@@ -398,8 +397,7 @@ class Scroll:
         if self._version is None:
             self._version = snapshot_version(Snapshot.from_doc(self._doc).encode())
         elif self._since:
-            since, self._since = self._since, []
-            self._version = version_behind(self._version, since)
+            self._version, self._since = version_behind(self._version, self._since), []
         return self._version
 
     def difference(self, version: bytes) -> bytes | None:
@@ -547,22 +545,31 @@ class Scroll:
 
     def _take_waiting(self) -> None:
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            self._apply_unobserved(merge_updates(waiting))
+            if self._subscription is not None:
+                self._stop_observing()
+            try:
+                self._document.apply_update(merge_updates(self._waiting))
+            except BaseException as error:
+                _translate(self.coordinate, error)
+            self._waiting = []  # not before: an interrupt must not lose what others have heard of
 
     def _add(self, update: bytes, text: str, *, is_ours: bool) -> None:
         """An update adds text behind all that is visible. No document is asked, but one that
         remembers steps."""
-        if self._steps is not None:
-            self._apply_unobserved(update, is_ours=is_ours)
-        else:
-            if len(self._waiting) >= _WAITING_MAX:
-                self._take_waiting()
-            self._waiting.append(update)
-        if self._text is not None:
-            self._added.append(text)
-        if self._version is not None:
-            self._since.append(update)
+        try:
+            if self._steps is not None:
+                self._apply_unobserved(update, is_ours=is_ours)
+            else:
+                if len(self._waiting) >= _WAITING_MAX:
+                    self._take_waiting()
+                self._waiting.append(update)
+            if self._text is not None:
+                self._added.append(text)
+            if self._version is not None:
+                self._since.append(update)
+        except BaseException:
+            self._changed()  # however much of it was done: the document is asked
+            raise
 
     def _last_character(self) -> _Character | None:
         """Return the last character of the text, None when there is none or Yrs cannot tell which

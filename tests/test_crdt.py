@@ -831,6 +831,58 @@ def test_what_waits_for_the_document_is_never_missed(seed: int) -> None:
     writers.settle()
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("place", "operation"),
+    [
+        ("phextsync.crdt.merge_updates", Scroll.state),
+        ("pycrdt.Doc.apply_update", Scroll.state),
+        ("phextsync.crdt.version_behind", Scroll.version),
+    ],
+)
+def test_what_waits_for_the_document_outlasts_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, place: str, operation: Callable[[Scroll], object]
+) -> None:
+    updates: list[bytes] = []
+    for client_id, text in enumerate("abcd", 1):
+        update = _scroll(client_id, *updates).append(text)
+        assert update is not None
+        updates.append(update)
+    scroll = _scroll(5, updates[0])
+    assert (scroll.text, scroll.version()) == ("a", update_version(updates[0]))
+    assert scroll.apply(updates[1]).covered
+    assert scroll.apply(updates[2]).covered
+    with monkeypatch.context() as patch:
+        patch.setattr(place, _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            operation(scroll)
+    assert scroll.apply(updates[3]).covered
+    assert (scroll.text, scroll.version()) == ("abcd", update_version(scroll.state()))
+    assert _scroll(2, scroll.state()).text == "abcd"
+
+
+def test_an_append_that_is_interrupted_leaves_a_text_and_its_document_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(list[bytes]):
+        def append(self, update: bytes, /) -> None:
+            super().append(update)
+            raise MemoryError
+
+    scroll = _scroll(1)
+    scroll.append("a")
+    assert scroll.text == "a"
+    monkeypatch.setattr(scroll, "_waiting", Interrupted())
+    with pytest.raises(MemoryError):
+        scroll.append("b")
+    scroll.append("c")
+    assert scroll.text == _scroll(2, scroll.state()).text == "abc"
+    assert scroll.version() == update_version(scroll.state())
+
+
 def test_a_scroll_that_is_let_go_takes_its_document_along() -> None:
     scroll = _scroll(1, import_update(_PLACE.key, "text"))
     scroll.append(" and more")
