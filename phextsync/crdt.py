@@ -86,6 +86,7 @@ _LINES_AT_A_TIME: Final = 256
 _MARK: Final = "."
 _NO_UPDATE: Final = b"\0\0"
 _WAITING_MAX: Final = 64  # updates: to merge them takes the square of how many there are
+_ADDED_MAX: Final = 1024  # texts behind one that is kept
 _POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
 
 
@@ -559,10 +560,16 @@ class Scroll:
         try:
             if self._steps is not None:
                 self._apply_unobserved(update, is_ours=is_ours)
-            else:
-                if len(self._waiting) >= _WAITING_MAX:
-                    self._take_waiting()
-                self._waiting.append(update)
+                self._changed()
+                return
+            if len(self._waiting) >= _WAITING_MAX:
+                self._take_waiting()
+                if self._since:
+                    self.version()
+                if len(self._added) >= _ADDED_MAX:  # nobody asks for the text
+                    self._text = None
+                    self._added.clear()
+            self._waiting.append(update)
             if self._text is not None:
                 self._added.append(text)
             if self._version is not None:

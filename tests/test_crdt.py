@@ -1,6 +1,7 @@
 """Scrolls merge, keep their versions truthfully, and refuse what is not text."""
 
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
@@ -978,3 +979,25 @@ def test_line_ends_that_are_converted_again_and_again_keep_the_version_small() -
         assert other.apply(update).covered
     assert other.text == scroll.text
     assert len(scroll.version()) < 4096
+
+
+def test_what_is_kept_of_additions_for_which_nobody_asks_is_bounded() -> None:
+    ours, theirs = Scroll(_PLACE, 1), Scroll(_PLACE, 2)
+    begun = ours.append("begun\n")
+    assert begun is not None
+    theirs.apply(begun)
+    for scroll in (ours, theirs):  # from here on what is added is kept behind these
+        assert scroll.text == "begun\n"
+        scroll.version()
+    tracemalloc.start()
+    try:
+        for number in range(6000):
+            update = ours.append(f"{number:99}\n")
+            assert update is not None
+            theirs.apply(update)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 800_000
+    assert ours.text == theirs.text == "begun\n" + "".join(f"{n:99}\n" for n in range(6000))
+    assert ours.version() == theirs.version() == Scroll(_PLACE, 3, [ours.state()]).version()
