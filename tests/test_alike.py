@@ -135,3 +135,9 @@ def test_two_machines_that_replace_a_text_apart_by_much_the_same_have_it_once(
         mesh.pass_time(10)
     two.disk.put("n.md", new + "the end\n" + new)  # whoever writes it again knows that it is there
     assert mesh.settle() == {"n.md": new + "the end\n" + new}
+
+
+def test_no_more_lines_are_deleted_than_stand_there_too_often() -> None:
+    base, mine = "x\n1\na\n2\nb\n3\n", "x\n1\nx\n2\nx\n3\n"
+    whole = "1\nx\nx\n2\nx\nx\n3\n"  # others deleted the first one
+    assert Counter(apply_edits(whole, lines_twice(base, mine, whole)))["x"] == 3
