@@ -1,7 +1,7 @@
 """The live editor in real browsers: two people, two nodes, what is cut and what is refused."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,23 @@ async def _two_nodes(folder: Path, text: str) -> AsyncIterator[tuple[int, int]]:
         node.phext()[AT] = text
         await node.synced()
         yield port, away
+
+
+@contextmanager
+def _staying(browser: "Browser") -> Iterator[tuple["Page", "Page", list[str]]]:
+    """Open two windows of one person; yield them and what the first one asks, which then stays."""
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE_MS)
+    page, other = context.new_page(), context.new_page()
+    asked: list[str] = []
+
+    def stay(dialog: "Dialog") -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
+    yield page, other, asked
+    context.close()
 
 
 async def test_two_browsers_at_two_nodes_edit_through_a_cut_and_end_equal(tmp_path: Path) -> None:
@@ -150,31 +167,23 @@ async def test_what_is_unsent_when_the_login_ends_stays_until_one_logs_in_elsewh
             page.get_by_role("heading", name="Scrolls").wait_for()
 
         def work(browser: "Browser") -> None:
-            context = browser.new_context()
-            context.set_default_timeout(PATIENCE_MS)
-            page, other = context.new_page(), context.new_page()
-            asked: list[str] = []
-
-            def stay(dialog: "Dialog") -> None:
-                asked.append(dialog.type)
-                dialog.dismiss()
-
-            page.on("dialog", stay)
-            log_in(page)
-            text = _open(page, wire.port)
-            trio.from_thread.run_sync(wire.stick)
-            text.press("Control+End")
-            page.keyboard.type(" two")
-            trio.from_thread.run_sync(wire.cut)
-            context.clear_cookies()
-            trio.from_thread.run_sync(wire.heal)
-            page.locator(".state", has_text="Not logged in").wait_for()
-            page.keyboard.type(" three")
-            log_in(other)
-            page.locator(".state", has_text="Live").wait_for()
-            until(page, lambda: trio.from_thread.run_sync(node.phext().get, AT) == "one two three")
-            assert asked == []
-            context.close()
+            with _staying(browser) as (page, other, asked):
+                log_in(page)
+                text = _open(page, wire.port)
+                trio.from_thread.run_sync(wire.stick)
+                text.press("Control+End")
+                page.keyboard.type(" two")
+                trio.from_thread.run_sync(wire.cut)
+                page.context.clear_cookies()
+                trio.from_thread.run_sync(wire.heal)
+                page.locator(".state", has_text="Not logged in").wait_for()
+                page.keyboard.type(" three")
+                log_in(other)
+                page.locator(".state", has_text="Live").wait_for()
+                until(
+                    page, lambda: trio.from_thread.run_sync(node.phext().get, AT) == "one two three"
+                )
+                assert asked == []
 
         await drive(work)
         nursery.cancel_scope.cancel()
@@ -194,36 +203,27 @@ async def test_one_is_asked_before_a_window_is_closed_of_which_the_node_lacks_so
             return bool(trio.from_thread.run_sync(node.phext().get, AT) == text)
 
         def work(browser: "Browser") -> None:
-            context = browser.new_context()
-            context.set_default_timeout(PATIENCE_MS)
-            page, other = context.new_page(), context.new_page()
-            asked: list[str] = []
+            with _staying(browser) as (page, other, asked):
 
-            def stay(dialog: "Dialog") -> None:
-                asked.append(dialog.type)
-                dialog.dismiss()
+                def closes(page: "Page", count: int) -> None:
+                    page.close(run_before_unload=True)
+                    until(other, lambda: len(asked) == count or page.is_closed())
+                    assert not page.is_closed()
 
-            def closes(page: "Page", count: int) -> None:
-                page.close(run_before_unload=True)
-                until(other, lambda: len(asked) == count or page.is_closed())
-                assert not page.is_closed()
-
-            page.on("dialog", stay)
-            text = _open(page, wire.port)
-            trio.from_thread.run_sync(wire.stick)  # which the window does not notice
-            text.press("Control+End")
-            page.keyboard.type(" two")
-            closes(page, 1)
-            trio.from_thread.run_sync(wire.cut)
-            page.locator(".state", has_text="Not connected").wait_for()
-            closes(page, 2)
-            trio.from_thread.run_sync(wire.heal)
-            until(page, lambda: has("one two"))
-            page.locator(".state", has_text="Live").wait_for()
-            with page.expect_event("close"):
-                page.close(run_before_unload=True)
-            assert asked == ["beforeunload"] * 2
-            context.close()
+                text = _open(page, wire.port)
+                trio.from_thread.run_sync(wire.stick)  # which the window does not notice
+                text.press("Control+End")
+                page.keyboard.type(" two")
+                closes(page, 1)
+                trio.from_thread.run_sync(wire.cut)
+                page.locator(".state", has_text="Not connected").wait_for()
+                closes(page, 2)
+                trio.from_thread.run_sync(wire.heal)
+                until(page, lambda: has("one two"))
+                page.locator(".state", has_text="Live").wait_for()
+                with page.expect_event("close"):
+                    page.close(run_before_unload=True)
+                assert asked == ["beforeunload"] * 2
 
         await drive(work)
         nursery.cancel_scope.cancel()
