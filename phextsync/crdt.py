@@ -275,7 +275,6 @@ class Scroll:
         if update is not None:
             # What Yrs would make of it is known.
             self._add(update, text, is_ours=True)
-            self._state_vector = None
         else:
             with self._transaction():
                 self._yrs.insert(size, text)
@@ -369,11 +368,12 @@ class Scroll:
             # All of it takes effect.
             behind = appended(update)
             if behind is not None and behind[0] == (self._end or self._last_character()):
-                _, self._end, data = behind
+                _, end, data = behind
+                size = self._size
                 self._add(update, data.decode(), is_ours=is_ours)
-                if self._size is not None:
-                    self._size += len(data)
-                self._tail = None
+                self._end = end
+                if size is not None:
+                    self._size = size + len(data)
             else:
                 self._apply_unobserved(update, is_ours=is_ours)
                 self._changed()
@@ -556,7 +556,9 @@ class Scroll:
 
     def _add(self, update: bytes, text: str, *, is_ours: bool) -> None:
         """An update adds text behind all that is visible. No document is asked, but one that
-        remembers steps."""
+        remembers steps. Size, vector and end are forgotten before, so that whatever interrupts it
+        leaves nothing old, such as a clock that would be given twice."""
+        self._size = self._state_vector = self._tail = self._end = None
         try:
             if self._steps is not None:
                 self._apply_unobserved(update, is_ours=is_ours)

@@ -884,6 +884,38 @@ def test_an_append_that_is_interrupted_leaves_a_text_and_its_document_alike(
     assert scroll.version() == update_version(scroll.state())
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_what_is_interrupted_behind_an_addition_is_not_made_twice(
+    monkeypatch: pytest.MonkeyPatch, is_ours: bool
+) -> None:
+    ours, theirs = _scroll(1), _scroll(2)
+    add = Scroll._add
+
+    def add_and_interrupt(scroll: Scroll, *arguments: Any, **options: Any) -> None:
+        add(scroll, *arguments, **options)
+        raise KeyboardInterrupt
+
+    updates = [update for update in map(ours.append, "ab") if update is not None]
+    for update in updates:
+        theirs.apply(update)
+    assert (theirs.text, theirs.size) == ("ab", 2)
+    third = ours.append("c")
+    assert third is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(Scroll, "_add", add_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ours.append("d") if is_ours else theirs.apply(third)
+    theirs.apply(third)
+    fourth = ours.append("e")
+    assert fourth is not None
+    theirs.apply(ours.state())
+    theirs.apply(fourth)
+    for scroll in (ours, theirs):
+        assert scroll.text == ("abcde" if is_ours else "abce")
+        assert scroll.size == len(scroll.text)
+        assert _scroll(3, scroll.state()).text == scroll.text
+
+
 def test_a_scroll_that_is_let_go_takes_its_document_along() -> None:
     scroll = _scroll(1, import_update(_PLACE.key, "text"))
     scroll.append(" and more")
