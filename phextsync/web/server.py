@@ -15,6 +15,7 @@ from phextsync.discovery import Address
 from phextsync.errors import LinkError
 from phextsync.gateways.http1 import ByteBudget
 from phextsync.plain_files import read_file
+from phextsync.sockets import SocketStream
 from phextsync.waiting import Room
 from phextsync.web.limits import WebLimits
 from phextsync.web.requests import Requests
@@ -56,7 +57,7 @@ class WebServer:
     async def answer_all(self, stream: trio.SocketStream) -> None:
         """Serve one connection until it ends."""
         if self._tls is None:
-            requests = self._requests(stream, stream)
+            requests = self._requests(stream, SocketStream(stream))
             await self._room.take(stream, requests.answer_all, requests.turn_away)
         else:
             secure = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)

@@ -15,6 +15,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessa
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError, generate_accept_token
 
 from phextsync.gateways.http1 import Refusal, Share
+from phextsync.sockets import PromptStream
 from phextsync.web.limits import WebLimits
 
 _RECEIVE_BYTES: Final = 64 << 10
@@ -37,6 +38,7 @@ class WebSocketStream:
     ) -> None:
         """`early` is what came behind the request; `share` holds what comes, `said` what goes."""
         self._stream = stream
+        self._prompt = stream if isinstance(stream, PromptStream) else None
         self._limits = limits
         self._share = share
         self._said = said
@@ -149,6 +151,12 @@ class WebSocketStream:
     async def _write(self, data: bytes) -> None:
         if self._is_cut:
             raise trio.BrokenResourceError("a frame was cut off: nothing can be said behind it")
+        if self._prompt is not None and not self._prompt.is_behind:
+            # As nearly always: what goes at once needs no limit of time, which costs more.
+            if self._prompt.send_nowait(data):
+                await trio.lowlevel.checkpoint()
+                return
+            data = b""  # the rest goes first
         self._is_cut = True
         with trio.fail_after(self._limits.send_s):
             await self._stream.send_all(data)
