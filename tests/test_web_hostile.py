@@ -3,7 +3,7 @@
 import socket
 import struct
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -12,77 +12,31 @@ import trio
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
-from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
-    AcceptConnection,
     BytesMessage,
-    CloseConnection,
-    Event,
     Ping,
-    Request,
-    TextMessage,
 )
 from wsproto.frame_protocol import FrameProtocol
 
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.http1 import ByteBudget
-from phextsync.testing import MemoryMesh
 from phextsync.varints import varints
-from phextsync.waiting import Waiting
 from phextsync.web.app import WebApp
 from phextsync.web.lib0 import sized, sized_text
 from phextsync.web.limits import WebLimits
 from phextsync.web.login import Login
-from phextsync.web.requests import Requests
 from tests.web_nodes import AT, HOST, make_identity, web_node
+from tests.web_sockets import PATH, Socket, opened_by, requests_of, with_app
 
 pytestmark = pytest.mark.real
 
-_PATH = f"/sync/memory/{AT}"
 _STEP_1 = varints(0, 0) + sized(b"\0")
 
 
-class _Socket:
-    """A web socket whose client does what it is told, and no more."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
-        self._socket = WSConnection(ConnectionType.CLIENT)
-        self._events: list[Event] = []
-
-    async def open(self, path: str) -> None:
-        await self.stream.send_all(self._socket.send(Request(host=HOST, target=path)))
-        assert isinstance(await self.next(), AcceptConnection)
-
-    async def send(self, data: bytes) -> None:
-        await self.stream.send_all(self._socket.send(BytesMessage(data=data)))
-
-    async def send_text(self, text: str) -> None:
-        await self.stream.send_all(self._socket.send(TextMessage(data=text)))
-
-    async def answer(self, ping: Ping) -> None:
-        await self.stream.send_all(self._socket.send(ping.response()))
-
-    async def next(self) -> Event:
-        while not self._events:
-            data = bytes(await self.stream.receive_some(65536))
-            if not data:
-                raise EOFError
-            self._socket.receive_data(data)
-            self._events = list(self._socket.events())
-        return self._events.pop(0)
-
-    async def end(self) -> CloseConnection:
-        """Wait for the end; return what it says."""
-        while not isinstance(event := await self.next(), CloseConnection):
-            pass
-        return event
-
-
 @asynccontextmanager
-async def _open(port: int, path: str = _PATH) -> AsyncIterator[_Socket]:
+async def _open(port: int, path: str = PATH) -> AsyncIterator[Socket]:
     async with await trio.open_tcp_stream(HOST, port) as stream:
-        opened = _Socket(stream)
+        opened = Socket(stream)
         await opened.open(path)
         yield opened
 
@@ -135,7 +89,7 @@ async def _still_serves(port: int) -> None:
         await _is_answered(honest)
 
 
-async def _is_answered(honest: _Socket) -> None:
+async def _is_answered(honest: Socket) -> None:
     await honest.send(_STEP_1)
     while not (isinstance(event := await honest.next(), BytesMessage) and _is_step_2(event)):
         pass
@@ -155,11 +109,11 @@ async def test_a_client_that_takes_nothing_is_left(autojump_clock: MockClock) ->
         await send({"type": "websocket.send", "bytes": b"x" * 1000})
 
     async def ask() -> None:
-        opened = _Socket(theirs)
-        await opened.open(_PATH)
+        opened = Socket(theirs)
+        await opened.open(PATH)
         await trio.sleep_forever()
 
-    requests = _requests(ours, app)
+    requests = requests_of(ours, app)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         began = trio.current_time()
@@ -189,7 +143,7 @@ async def test_clients_that_take_nothing_of_large_answers_hold_a_bound(
 
     async def serve(stream: trio.abc.Stream) -> None:
         with suppress(trio.BrokenResourceError, trio.TooSlowError):
-            await _requests(stream, app, answers).answer_all()
+            await requests_of(stream, app, answers).answer_all()
         await trio.aclose_forcefully(stream)
 
     async def ask(path: str, pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]]) -> bytes:
@@ -197,7 +151,7 @@ async def test_clients_that_take_nothing_of_large_answers_hold_a_bound(
         ours, theirs = pair()
         nursery.start_soon(serve, ours)
         if is_socket:
-            opened = _Socket(theirs)
+            opened = Socket(theirs)
             await opened.open(path)
         else:
             await theirs.send_all(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
@@ -274,21 +228,6 @@ async def test_a_client_that_resets_its_connection_at_once_is_no_line_of_the_log
 # -- one connection, in virtual time -------------------------------------------------------
 
 
-def _requests(stream: trio.abc.Stream, app: ASGIApp, answers: ByteBudget | None = None) -> Requests:
-    limits = WebLimits()
-    under_way = ByteBudget(limits.under_way_bytes_max, limits.small_bytes, "messages")
-    return Requests(
-        stream,
-        app,
-        limits,
-        under_way,
-        answers or ByteBudget(limits.answers_bytes_max, limits.small_bytes, "answers"),
-        waiting=Waiting(),
-        is_secure=False,
-        client=None,
-    )
-
-
 class _Bodies:
     """An application that reads bodies, and keeps the pieces."""
 
@@ -311,7 +250,7 @@ async def _answers(sent: bytes, app: ASGIApp) -> bytes:
     """Return what is answered to a client that sends something and then ends."""
     ours, theirs = memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_requests(ours, app).answer_all)
+        nursery.start_soon(requests_of(ours, app).answer_all)
         await theirs.send_all(sent)
         await theirs.send_eof()
         return b"".join([bytes(piece) async for piece in theirs])
@@ -366,7 +305,7 @@ async def test_a_body_that_comes_too_slowly_as_a_whole_is_not_waited_for(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drip)
         with pytest.raises(trio.TooSlowError):
-            await _requests(ours, _Bodies()).answer_all()
+            await requests_of(ours, _Bodies()).answer_all()
         assert trio.current_time() - began == pytest.approx(limits.body_s)
         nursery.cancel_scope.cancel()
 
@@ -392,9 +331,9 @@ async def test_a_message_in_countless_frames_leaves_others_their_turn(
     frames = FrameProtocol(client=True, extensions=[])
     sent = b"".join(frames.send_data(b"", False) + frames.pong() for _ in range(4000))
     async with trio.open_nursery() as nursery:
-        opened = _Socket(theirs)
-        nursery.start_soon(_requests(ours, app).answer_all)
-        await opened.open(_PATH)
+        opened = Socket(theirs)
+        nursery.start_soon(requests_of(ours, app).answer_all)
+        await opened.open(PATH)
         nursery.start_soon(turns)
         await theirs.send_all(sent + frames.send_data(b"end", True))
         while not got:
@@ -416,9 +355,9 @@ async def test_a_message_in_countless_frames_costs_its_bytes(autojump_clock: Moc
     frames = FrameProtocol(client=True, extensions=[])
     count = 10_000
     async with trio.open_nursery() as nursery:
-        opened = _Socket(theirs)
-        nursery.start_soon(_requests(ours, app).answer_all)
-        await opened.open(_PATH)
+        opened = Socket(theirs)
+        nursery.start_soon(requests_of(ours, app).answer_all)
+        await opened.open(PATH)
         tracemalloc.start()
         for _ in range(count):
             await theirs.send_all(frames.send_data(b"ab", False))
@@ -445,37 +384,9 @@ async def test_a_cookie_is_found_among_those_of_neighbours() -> None:
 # -- a whole node, in virtual time ---------------------------------------------------------
 
 
-def _with_app(token: str | None, body: Callable[[WebApp, trio.Nursery], Awaitable[None]]) -> None:
-    """Run `body` with the application of a node, and a nursery for its connections."""
-    mesh = MemoryMesh(1, 1)
-
-    async def main() -> None:
-        await mesh.run_until(mesh.now + 0.01)
-        app = WebApp(mesh.node(0), Guard(token, own_names=lambda: ()), now_s=lambda: 0)
-        async with trio.open_nursery() as nursery:
-            await body(app, nursery)
-            nursery.cancel_scope.cancel()
-
-    mesh.run(main)
-
-
-async def _opened(app: WebApp, nursery: trio.Nursery, path: str = _PATH) -> _Socket:
-    ours, theirs = memory_stream_pair()
-
-    async def serve() -> None:
-        with suppress(trio.BrokenResourceError):
-            await _requests(ours, app.asgi).answer_all()
-        await trio.aclose_forcefully(ours)
-
-    nursery.start_soon(serve)
-    opened = _Socket(theirs)
-    await opened.open(path)
-    return opened
-
-
 def test_a_socket_that_is_silent_is_left_and_one_that_answers_stays() -> None:
     async def body(app: WebApp, nursery: trio.Nursery) -> None:
-        silent, lively = await _opened(app, nursery), await _opened(app, nursery)
+        silent, lively = await opened_by(app, nursery), await opened_by(app, nursery)
         until = trio.current_time() + 2 * WebLimits().silent_s
         while trio.current_time() < until:
             while not isinstance(event := await lively.next(), Ping):
@@ -485,20 +396,20 @@ def test_a_socket_that_is_silent_is_left_and_one_that_answers_stays() -> None:
             await silent.end()
         await _is_answered(lively)
 
-    _with_app(None, body)
+    with_app(None, body)
 
 
 def test_a_socket_of_hocuspocus_without_a_token_is_closed_in_time() -> None:
     async def body(app: WebApp, nursery: trio.Nursery) -> None:
         for sent in (b"", sized_text(f"memory/{AT}") + varints(2, 0) + sized_text("wrong")):
             began = trio.current_time()
-            hostile = await _opened(app, nursery, "/hocuspocus")
+            hostile = await opened_by(app, nursery, "/hocuspocus")
             if sent:
                 await hostile.send(sent)
             assert (await hostile.end()).code == 4408
             assert trio.current_time() - began == pytest.approx(WebLimits().token_s)
 
-    _with_app("secret", body)
+    with_app("secret", body)
 
 
 def test_wrong_tokens_hold_up_nobody_else() -> None:
@@ -517,4 +428,4 @@ def test_wrong_tokens_hold_up_nobody_else() -> None:
         assert status == b"401"
         assert took_s > 0.1
 
-    _with_app("secret", body)
+    with_app("secret", body)

@@ -8,6 +8,7 @@
 * `elsewhere`: clients at other nodes
 * `speaking`: messages between one client and one scroll
 * `hocuspocus`: many scrolls over one web socket
+* `websockets`: web sockets for ASGI
 * `editing`: the web sockets over which scrolls are edited
 * `api`: operations as JSON over HTTP
 * `memory_json`: what Anthropic's memory stores API takes and answers
@@ -31,7 +32,6 @@
 * `asyncio_app`: an application of another event loop
 * `entrance`: what may come in
 * `app`: which path leads where
-* `websockets`: web sockets for ASGI
 * `requests`: requests over HTTP for ASGI
 * `server`: listens
 * `serving`: the server with all that it serves

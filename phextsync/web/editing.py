@@ -26,11 +26,61 @@ from phextsync.web.lib0 import Reader
 from phextsync.web.limits import WebLimits
 from phextsync.web.open_scrolls import OpenScrolls
 from phextsync.web.speaking import Speaker, closing, denied
+from phextsync.web.websockets import PROMPT, WebSocketStream
 
 _BEAT_S: Final = 10.0
 _FULL_S: Final = 1.0
 _TOO_LATE: Final = 4408
 _WRITER: Final = "web"
+
+
+class Voice:
+    """Says what a speaker has to say over one socket that was accepted: news at once, where all
+    that came before has gone, and anything else in a task."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        stream_of: Callable[[], WebSocketStream] | None = socket.scope["extensions"].get(PROMPT)
+        self._stream = None if stream_of is None else stream_of()
+        self._socket = socket
+        self._flag = Flag()
+        self._silent: Speaker | Conversation | None = None  # all that it had to say has been said
+        self._problem: Exception | None = None
+
+    def wake(self) -> None:
+        """There may be something to say."""
+        self._flag.set()
+
+    def tell(self) -> None:
+        """There is news that can be had in the middle of an edit, which no error here ends."""
+        speaker, stream = self._silent, self._stream
+        if speaker is None or stream is None or self._flag.is_set or not stream.may_send_nowait:
+            self._flag.set()
+            return
+        try:
+            message = speaker.next_message()
+            if message is None or stream.send_nowait(message):
+                return
+        except Exception as error:
+            self._problem = error
+        self._flag.set()
+
+    async def run(self, speaker: Speaker | Conversation, is_ending: trio.Event) -> None:
+        """Say what there is to say until the end. Errors are those of the speaker and, when the
+        socket has ended, trio.BrokenResourceError."""
+        while not is_ending.is_set():
+            self._flag.lower()
+            if self._problem is not None:
+                raise self._problem
+            if self._stream is not None and self._stream.is_behind:
+                await self._stream.flush()
+            while not is_ending.is_set() and (message := speaker.next_message()) is not None:
+                await _send(self._socket, message)
+            self._silent = speaker
+            with trio.move_on_after(_BEAT_S):
+                await self._flag.wait()
+            self._silent = None
+            if not self._flag.is_set:
+                speaker.beat()
 
 
 async def serve_scroll(socket: WebSocket, opened: OpenScrolls) -> None:
@@ -39,8 +89,8 @@ async def serve_scroll(socket: WebSocket, opened: OpenScrolls) -> None:
     try:
         phext = socket.path_params["phext"]
         coordinate = Coordinate.parse(socket.path_params["coordinate"])
-        flag = Flag()
-        participant = opened.enter(phext, coordinate, _WRITER, flag.set)
+        voice = Voice(socket)
+        participant = opened.enter(phext, coordinate, _WRITER, voice.wake, voice.tell)
     except PhextsyncError as error:
         await _close(socket, error)
         return
@@ -51,10 +101,10 @@ async def serve_scroll(socket: WebSocket, opened: OpenScrolls) -> None:
             reader = Reader(data)
             speaker.receive(reader.integer(), reader)
             if speaker.has_to_say:
-                flag.set()
+                voice.wake()
 
     try:
-        await _talk(socket, speaker, flag, hear)
+        await _talk(socket, speaker, voice, hear)
     finally:
         opened.leave(phext, coordinate, participant)
 
@@ -70,9 +120,9 @@ class Conversations:
     async def serve(self, socket: WebSocket, admits: Callable[[str], bool]) -> None:
         """Speak Hocuspocus' protocol over a socket."""
         await socket.accept()
-        heard, to_save = Flag(), Flag()
+        voice, to_save = Voice(socket), Flag()
         scrolls_max = self._limits.scrolls_max
-        conversation = Conversation(self._opened, _WRITER, scrolls_max, admits, heard.set)
+        conversation = Conversation(self._opened, _WRITER, scrolls_max, admits, voice.wake)
 
         async def hear() -> None:
             while (data := await next_bytes(socket)) is not None:
@@ -83,7 +133,7 @@ class Conversations:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._save, conversation, to_save)
                 nursery.start_soon(self._expect_one, socket, conversation)
-                await _talk(socket, conversation, heard, hear)
+                await _talk(socket, conversation, voice, hear)
                 nursery.cancel_scope.cancel()
         finally:
             conversation.leave()
@@ -111,7 +161,7 @@ class Conversations:
 async def _talk(
     socket: WebSocket,
     speaker: Speaker | Conversation,
-    flag: Flag,
+    voice: Voice,
     hear: Callable[[], Awaitable[None]],
 ) -> None:
     """Hear and say until the socket ends, or something is refused: that is its last word. What is
@@ -120,32 +170,19 @@ async def _talk(
     is_ending = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_say, socket, speaker, flag, is_ending)
+            nursery.start_soon(voice.run, speaker, is_ending)
             try:
                 await hear()
             except PhextsyncError as error:
                 problem = error
             is_ending.set()
-            flag.set()
+            voice.wake()
         if problem is not None:
             await _close(socket, problem)
     except* PhextsyncError as group:
         await _close(socket, first(group))
     except* trio.BrokenResourceError:
         pass  # the client is gone: there is nobody to tell
-
-
-async def _say(
-    socket: WebSocket, speaker: Speaker | Conversation, flag: Flag, is_ending: trio.Event
-) -> None:
-    while not is_ending.is_set():
-        flag.lower()
-        while not is_ending.is_set() and (message := speaker.next_message()) is not None:
-            await _send(socket, message)
-        with trio.move_on_after(_BEAT_S):
-            await flag.wait()
-        if not flag.is_set:
-            speaker.beat()
 
 
 async def next_bytes(socket: WebSocket) -> bytes | None:

@@ -31,6 +31,8 @@ from phextsync.web.awareness import Awareness
 
 WAITING_BYTES_MAX: Final = 64 << 10
 """Bytes of updates that wait for one client; beyond, it gets a difference."""
+NEWS_BYTES_MAX: Final = 16 << 10
+"""Bytes of updates that are told as news: more is no matter for the moment of an edit."""
 VERSION_BYTES_MAX: Final = 32 << 10
 """Bytes of a scroll's version up to which new clients may write there: some 4,000, at which an
 edit takes some milliseconds. Peers can ask for a scroll only while its version is below
@@ -113,15 +115,23 @@ class OpenScroll:
 
 
 class Participant:
-    """One client at one scroll. `on_ready()` is called when there is something to send."""
+    """One client at one scroll. `on_ready()` is called when there is something to send;
+    `on_news()` in place of it where that is a little which `next_update` can give at once, in the
+    middle of an edit."""
 
     def __init__(
-        self, number: int, scroll: OpenScroll, label: str, on_ready: Callable[[], object]
+        self,
+        number: int,
+        scroll: OpenScroll,
+        label: str,
+        on_ready: Callable[[], object],
+        on_news: Callable[[], object],
     ) -> None:
         self.number = number
         self._scroll = scroll
         self._label = label
         self._on_ready = on_ready
+        self._on_news = on_news
         self._has: bytes | None = None  # the version that it is known to have; None: not yet
         self._is_asked = False
         self._is_behind = False
@@ -223,7 +233,10 @@ class Participant:
         self._waiting_bytes += len(update) + _UPDATE_BYTES
         if self._waiting_bytes > WAITING_BYTES_MAX:
             self.fall_behind()
-        self._on_ready()
+        elif self._waiting_bytes > NEWS_BYTES_MAX:
+            self._on_ready()
+        else:
+            self._on_news()
 
     def fall_behind(self) -> None:
         """From now on only what the client has is known, not what it lacks."""
@@ -298,10 +311,16 @@ class OpenScrolls:
         return list(self._opened.values())
 
     def enter(
-        self, phext: str, coordinate: Coordinate, label: str, on_ready: Callable[[], object]
+        self,
+        phext: str,
+        coordinate: Coordinate,
+        label: str,
+        on_ready: Callable[[], object],
+        on_news: Callable[[], object] | None = None,
     ) -> Participant:
-        """Let a client in. NotHeldError when the scroll is not held here, or cannot be one of a
-        client, TooManyError when too many are here."""
+        """Let a client in; without `on_news`, `on_ready` is called for all. NotHeldError when the
+        scroll is not held here, or cannot be one of a client, TooManyError when too many are here.
+        """
         if is_reserved(phext):
             raise NotHeldError(f"{phext}: phexts whose names begin with a dot are the library's")
         if not is_phext_name(phext):
@@ -318,7 +337,7 @@ class OpenScrolls:
         self._numbers += 1
         self._count += 1
         participant = scroll.participants[self._numbers] = Participant(
-            self._numbers, scroll, label, on_ready
+            self._numbers, scroll, label, on_ready, on_news or on_ready
         )
         return participant
 

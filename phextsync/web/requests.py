@@ -12,7 +12,13 @@ from starlette.types import ASGIApp, Message, Scope
 from phextsync.gateways.http1 import ByteBudget, Refusal, Share, no_room
 from phextsync.waiting import Waiting
 from phextsync.web.limits import WebLimits
-from phextsync.web.websockets import WebSocketStream, accepted, is_web_socket, subprotocols_of
+from phextsync.web.websockets import (
+    PROMPT,
+    WebSocketStream,
+    accepted,
+    is_web_socket,
+    subprotocols_of,
+)
 
 _RECEIVE_BYTES: Final = 64 << 10
 _PIECE_BYTES: Final = 64 << 10
@@ -226,7 +232,7 @@ class Requests:
             "type": "websocket",
             "scheme": "wss" if self._scheme == "https" else "ws",
             "subprotocols": subprotocols_of(request),
-            "extensions": {"websocket.http.response": {}},
+            "extensions": {"websocket.http.response": {}, PROMPT: lambda: socket},
         }
         await self._app(scope, receive, send)
 

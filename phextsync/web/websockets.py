@@ -18,6 +18,10 @@ from phextsync.gateways.http1 import Refusal, Share
 from phextsync.sockets import PromptStream
 from phextsync.web.limits import WebLimits
 
+PROMPT: Final = "phextsync.prompt"
+"""The extension of ASGI under which a function gives the stream of a web socket that was
+accepted: it can send at once, without a turn of the scheduler."""
+
 _RECEIVE_BYTES: Final = 64 << 10
 _TOO_BIG: Final = 1009
 _PROTOCOL: Final = 1002
@@ -110,7 +114,7 @@ class WebSocketStream:
         """Send a message. trio.BrokenResourceError when the socket has ended, the client takes
         nothing, or others take so little that there is no room for it."""
         if self._closed is not None:
-            raise trio.BrokenResourceError("the web socket is closed")
+            raise _closing()
         try:
             with self._said.holding(len(data.encode()) if isinstance(data, str) else len(data)):
                 if isinstance(data, str):
@@ -120,6 +124,31 @@ class WebSocketStream:
         except Refusal as refusal:
             await self.close(_NO_ROOM, str(refusal))
             raise trio.BrokenResourceError(str(refusal)) from refusal
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something of `send_nowait` is still to be sent, by `flush` or the next `send`."""
+        return self._prompt is not None and self._prompt.is_behind
+
+    @property
+    def may_send_nowait(self) -> bool:
+        """Whether `send_nowait` would send now, and overtake nothing."""
+        if self._prompt is None or self._closed is not None or self._is_cut:
+            return False
+        return not (self._prompt.is_behind or self._sending.locked())
+
+    def send_nowait(self, data: bytes) -> bool:
+        """Send a message at once, as far as that goes, and return whether all went. Only where
+        `may_send_nowait`. trio.BrokenResourceError when the socket has ended."""
+        assert self._prompt is not None
+        try:
+            return self._prompt.send_nowait(self._connection.send(BytesMessage(data=data)))
+        except LocalProtocolError as error:
+            raise _closing() from error
+
+    async def flush(self) -> None:
+        """Send what `send_nowait` has left. Errors are those of `send`."""
+        await self._send(None)
 
     async def close(self, code: int, reason: str) -> None:
         """Close the socket, and say why."""
@@ -132,18 +161,18 @@ class WebSocketStream:
             await self._send(event.response())
             self._closed = event.code
 
-    async def _send(self, event: Event) -> None:
+    async def _send(self, event: Event | None) -> None:
         try:
             try:
                 self._sending.acquire_nowait()  # without a turn of others before what is said
             except trio.WouldBlock:
                 await self._sending.acquire()
             try:
-                await self._write(self._connection.send(event))
+                await self._write(b"" if event is None else self._connection.send(event))
             finally:
                 self._sending.release()
-        except LocalProtocolError as error:  # the client has begun to close it
-            raise trio.BrokenResourceError("the web socket is closed") from error
+        except LocalProtocolError as error:
+            raise _closing() from error
         except (trio.TooSlowError, trio.ClosedResourceError) as error:
             await trio.aclose_forcefully(self._stream)
             raise trio.BrokenResourceError("the client takes nothing") from error
@@ -166,6 +195,11 @@ class WebSocketStream:
         """Send the answer to the handshake."""
         async with self._sending:
             await self._write(head)
+
+
+def _closing() -> trio.BrokenResourceError:
+    """One of both sides has begun to close it."""
+    return trio.BrokenResourceError("the web socket is closed")
 
 
 def is_web_socket(request: h11.Request) -> bool:
