@@ -189,6 +189,25 @@ async def test_an_application_hears_that_its_client_is_gone() -> None:
     assert heard == [{"type": "http.disconnect"}]
 
 
+async def test_an_application_ends_its_work_though_its_client_is_gone() -> None:
+    said: list[str] = []
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["asgi"]["spec_version"] < "2.4"  # from which on sending fails
+        for _ in range(3):
+            await send({"type": "answer"})
+        said.append((await receive())["type"])
+
+    async def broken(message: Message) -> None:
+        raise trio.BrokenResourceError
+
+    async with _in_trio(serve) as app:
+        client = _Client()
+        client.is_gone.set()
+        await app({}, client.receive, broken)
+    assert said == ["http.disconnect"]
+
+
 async def test_what_fails_on_either_side_ends_the_request_on_both() -> None:
     is_cancelled = threading.Event()
 
@@ -201,15 +220,15 @@ async def test_what_fails_on_either_side_ends_the_request_on_both() -> None:
             is_cancelled.set()
             raise
 
-    async def broken(message: Message) -> None:
-        raise trio.BrokenResourceError
+    async def too_slow(message: Message) -> None:
+        raise trio.TooSlowError
 
     client = _Client()
     async with _in_trio(serve) as app:
         with pytest.raises(LookupError, match="in the application"):
             await app({"fails": True}, client.receive, client.send)
-        with pytest.RaisesGroup(trio.BrokenResourceError):
-            await app({"fails": False}, client.receive, broken)
+        with pytest.RaisesGroup(trio.TooSlowError):
+            await app({"fails": False}, client.receive, too_slow)
         assert await trio.to_thread.run_sync(is_cancelled.wait, PATIENCE_S)
         with trio.move_on_after(0):
             await app({"fails": False}, client.receive, client.send)

@@ -20,6 +20,10 @@ from phextsync.errors import PhextsyncError
 from phextsync.signals import Flag
 
 _STOP_S: Final = 5.0
+_ASGI: Final = {
+    "version": "3.0",
+    "spec_version": "2.3",
+}  # to send to a client that is gone is no error
 
 T = TypeVar("T")
 
@@ -105,6 +109,7 @@ class _Call:
         self._is_wanted, self._is_said, self._is_over = Flag(), Flag(), trio.Event()
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
+        self._is_gone = False  # the client
 
     async def run(self, scope: Scope) -> None:
         """Answer the request; what the application raises is raised."""
@@ -112,7 +117,7 @@ class _Call:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._give)
                 nursery.start_soon(self._take)
-                self._in_loop(self._begin, dict(scope))
+                self._in_loop(self._begin, {**scope, "asgi": _ASGI})
                 await self._is_over.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -134,8 +139,17 @@ class _Call:
             await self._is_said.take()
             while self._said:
                 message, told = self._said.popleft()
-                await self._send(message)
+                await self._say_to_client(message)
                 self._in_loop(_settle, told, None)
+
+    async def _say_to_client(self, message: Message) -> None:
+        """Say something to the client, nothing to one that is gone: many leave as soon as they have
+        what they want, and what the application has still to do is no error."""
+        if not self._is_gone:
+            try:
+                await self._send(message)
+            except trio.BrokenResourceError:
+                self._is_gone = True
 
     def _want(self, wanted: asyncio.Future[Message]) -> None:
         self._wanted.append(wanted)
