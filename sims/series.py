@@ -1,7 +1,8 @@
 """Series: what a process takes by time, and whether it takes ever more.
 
 A series is of one process, from its start to its end. What it takes while it warms up is left out;
-of the rest the medians of the first and the last third are compared.
+of the rest the medians of the first and the last third are compared. Left out too is what its open
+scrolls are counted to take: what is deleted leaves something in them, and their budget bounds it.
 """
 
 import json
@@ -24,8 +25,9 @@ _STATUS: Final = re.compile(r"^(RssAnon|Threads):\s+(\d+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a node takes at a moment: its own memory without files that it maps, and its folder;
-    `edits` were made in the whole mesh until then, and `life_s` is since the process started."""
+    """What a node takes at a moment: its own memory without files that it maps, of that what it
+    counts for open scrolls, and its folder; `edits` were made in the whole mesh until then, and
+    `life_s` is since the process started."""
 
     node: str
     pid: int
@@ -35,13 +37,19 @@ class Sample:
     descriptors: int
     threads: int
     disk_mb: float
+    open_mb: float = 0.0
+
+    @property
+    def other_mb(self) -> float:
+        """The memory beside that of open scrolls."""
+        return self.memory_mb - self.open_mb
 
     def to_json(self) -> str:
         """Return a line of a file of samples."""
         return json.dumps(asdict(self))
 
 
-def sample(node: str, pid: int, folder: Path, since: float, edits: int) -> Sample:
+def sample(node: str, pid: int, folder: Path, since: float, edits: int, open_bytes: int) -> Sample:
     """Look at a process that started at `since`, and at its folder. OSError when it has ended."""
     place = Path(f"/proc/{pid}")
     found = dict(_STATUS.findall((place / "status").read_text()))
@@ -56,6 +64,7 @@ def sample(node: str, pid: int, folder: Path, since: float, edits: int) -> Sampl
         len(os.listdir(place / "fd")),
         int(found["Threads"]),
         round(sum(_on_disk(path) for path in folder.rglob("*")) / 1e6, 3),
+        round(open_bytes / 1e6, 3),
     )
 
 
@@ -84,7 +93,7 @@ def growing(samples: Iterable[Sample], warm_s: float) -> tuple[list[str], list[s
 
 def _grown(life: Sequence[Sample]) -> list[str]:
     limits = (
-        ("memory_mb", GROWTH_MAX, 0.0),
+        ("other_mb", GROWTH_MAX, 0.0),
         ("descriptors", 1.0, _FEW_DESCRIPTORS),
         ("threads", 1.0, _FEW_DESCRIPTORS),
     )
@@ -97,7 +106,7 @@ def _grown(life: Sequence[Sample]) -> list[str]:
 
 
 def _compared(life: Sequence[Sample]) -> Iterable[str]:
-    for name in ("memory_mb", "descriptors", "threads", "disk_mb"):
+    for name in ("memory_mb", "open_mb", "other_mb", "descriptors", "threads", "disk_mb"):
         first, last = _thirds(life, name)
         yield f"{name} {first:.6g} to {last:.6g}"
 

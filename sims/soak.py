@@ -250,7 +250,12 @@ class Soak:
         with self._samples.open("a") as file:
             for number, node in enumerate(self._nodes):
                 found = sample(
-                    node.folder.name, node.pid, node.folder, self._since[number], self.edits
+                    node.folder.name,
+                    node.pid,
+                    node.folder,
+                    self._since[number],
+                    self.edits,
+                    node.status()["open_bytes"],
                 )
                 file.write(found.to_json() + "\n")
 

@@ -18,7 +18,7 @@ from phextsync.sync.heartbeat import Heartbeat, PingTokens
 from phextsync.sync.messages import Ping
 from phextsync.sync.news import News
 from phextsync.sync.outbox import Outbox
-from phextsync.sync.recent import RecentUpdates
+from phextsync.sync.recent import KEPT_S, RecentUpdates
 from phextsync.sync.rights import Interest, LinkRights, rights_between
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from tests.strategies import near_coordinates, ranges
@@ -57,6 +57,24 @@ def test_recent_updates_are_forgotten_oldest_first_and_that_is_known() -> None:
     assert len(recent.since((_PHEXT, _A), 0, 1)) == 2
     assert recent.has_since(number - 1)
     assert not recent.has_since(number - 2)
+
+
+@given(st.lists(st.floats(0, 100)))
+def test_a_recent_update_is_forgotten_a_minute_later(pauses_s: list[float]) -> None:
+    recent, now = RecentUpdates(1 << 20), 0.0
+    made: list[tuple[float, int]] = []
+    for pause_s in pauses_s:
+        now += pause_s
+        recent.tick(now)
+        made.append((now, recent.advance()))
+        recent.add((_PHEXT, _A), LogEntry(b"u", b"", 0), None)
+        for at, number in made:
+            if now - at < KEPT_S:
+                assert recent.has_since(number)
+    recent.tick(now + KEPT_S)
+    recent.tick(now + 2 * KEPT_S + 1)
+    assert recent.since((_PHEXT, _A), 0, 1) == []
+    assert recent.has_since(recent.sequence + 1)
 
 
 # -- what is held back ---------------------------------------------------------------------

@@ -311,6 +311,28 @@ def test_open_scrolls_stay_within_their_budget_and_unstored_ones_are_never_close
         assert replicas.budget.bytes <= 60_000
 
 
+def test_what_was_written_and_deleted_in_an_open_scroll_counts_against_the_budget() -> None:
+    replicas, others = _open(MemoryStore()), _open(MemoryStore(), 2)
+    scrolls = replicas.open("memory"), others.open("memory")
+    before = 0
+    for number in range(400):
+        writer, reader = scrolls if number % 2 else scrolls[::-1]
+        writer[_A] = "".join(Random(number).choices("abcdef", k=50))
+        for entry in writer.news(_A):
+            reader.apply(_A, entry)
+        replicas.commit()
+        others.commit()
+        before = before or replicas.budget.bytes
+    assert replicas.budget.bytes > before + 400 * 60
+    counted = replicas.budget.bytes
+    replicas.budget.bytes_max = counted - 1
+    scrolls[0][_A] = "once more"
+    replicas.commit()
+    replicas.commit()
+    assert replicas.budget.bytes < counted // 2  # closed
+    assert scrolls[0][_A] == "once more"
+
+
 def test_a_log_is_folded_into_the_state_when_it_outgrows_it(replicas: ReplicaSet) -> None:
     replica = replicas.open("memory")
     sizes = []

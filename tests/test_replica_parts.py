@@ -134,18 +134,25 @@ class _Holder:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["open", "pin", "free", "use", "drop", "keep"]), _NUMBERS))
+    st.lists(
+        st.tuples(st.sampled_from(["open", "grow", "pin", "free", "use", "drop", "keep"]), _NUMBERS)
+    )
 )
 def test_a_budget_holds_but_for_what_is_pinned_and_counts_what_is_open(
     steps: list[tuple[str, int]],
 ) -> None:
     budget, holder = Budget(25), _Holder()
+    costs: dict[Coordinate, int] = {}
     for kind, which in steps:
         place = _PLACES[which]
         match kind:
             case "open" if place not in holder.open:
                 holder.open[place] = opened = OpenText()
                 budget.add(holder, place, opened, 10)
+                costs[place] = 10
+            case "grow" if place in holder.open:
+                budget.resize(holder.open[place], 15)
+                costs[place] = 15
             case "pin":
                 holder.pinned.add(place)
             case "free":
@@ -157,7 +164,8 @@ def test_a_budget_holds_but_for_what_is_pinned_and_counts_what_is_open(
             case "keep":
                 budget.keep()
                 assert budget.bytes <= 25 or set(holder.open) <= holder.pinned
-        assert (budget.bytes, budget.scrolls) == (10 * len(holder.open), len(holder.open))
+        bytes_taken = sum(costs[place] for place in holder.open)
+        assert (budget.bytes, budget.scrolls) == (bytes_taken, len(holder.open))
     budget.close_unpinned(holder)
     assert set(holder.open) <= holder.pinned
     assert budget.scrolls == len(holder.open)

@@ -21,13 +21,23 @@ def test_what_stays_the_same_does_not_grow() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("name", ["memory_mb", "descriptors", "threads"])
-def test_what_grows_after_it_is_warm_is_told(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("memory_mb", "other_mb"), ("descriptors", "descriptors"), ("threads", "threads")],
+)
+def test_what_grows_after_it_is_warm_is_told(name: str, told: str) -> None:
     def grown(minute: float) -> Sample:
         return replace(_SAMPLE, **{name: getattr(_SAMPLE, name) * (1 + minute / 5)})
 
-    assert [name in line for line in growing(_series(grown), warm_s=300)[1]] == [True]
+    assert [told in line for line in growing(_series(grown), warm_s=300)[1]] == [True]
     assert growing(_series(grown), warm_s=3000) == ([], [])
+
+
+def test_what_open_scrolls_are_counted_to_take_is_left_out() -> None:
+    def grown(minute: float) -> Sample:
+        return replace(_SAMPLE, memory_mb=60.0 + minute, open_mb=10.0 + minute)
+
+    assert growing(_series(grown), warm_s=300)[1] == []
 
 
 def test_what_grows_while_it_warms_up_and_the_disk_are_not_told() -> None:

@@ -39,6 +39,12 @@ class Budget:
         self.scrolls += 1
         self._open.append((holder, coordinate, opened))
 
+    def resize(self, opened: OpenText, cost: int) -> None:
+        """Count what an open scroll costs now, if it is counted."""
+        if opened.cost:
+            self.bytes += cost - opened.cost
+            opened.cost = cost
+
     def remove(self, opened: OpenText) -> None:
         """Count a scroll no more that is closed, if it was counted."""
         self.bytes -= opened.cost

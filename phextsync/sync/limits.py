@@ -77,8 +77,9 @@ class Limits:
     compares_bytes_max: int = 4 << 20
     """Turns of comparisons that wait for a peer that does not read them; beyond, a comparison is
     ended and repeated later."""
-    tail_bytes_max: int = 4 << 20
-    """Recent updates kept for peers that are in step; a peer behind them gets a difference."""
+    tail_bytes_max: int = 8 << 20
+    """Recent updates kept for peers that are in step, for a minute; a peer behind them gets a
+    difference."""
     version_bytes_max: int = 256 << 10
     """The version of one scroll in a request."""
     had_max: int = 16

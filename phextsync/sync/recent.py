@@ -1,16 +1,22 @@
 """Recent updates: what took effect last, for peers that are in step."""
 
 from collections import deque
+from math import inf
 from typing import Final
 
 from phextsync.store.contract import LogEntry
 from phextsync.sync.messages import ScrollId
 
-_ENTRY_BYTES: Final = 200  # what an update takes in memory beside its bytes
+KEPT_S: Final = 60.0
+"""So long an update is at hand at least, if there is room. Who has not got it by then is offered
+its scroll."""
+
+_ENTRY_BYTES: Final = 400  # what an update takes in memory beside its bytes
+_MARK_S: Final = 1.0
 
 
 class RecentUpdates:
-    """The latest updates by scroll, at most `bytes_max` of them.
+    """The latest updates by scroll, for a minute, at most `bytes_max` of them.
 
     Every update that takes effect has a sequence number. Those that some peer is to get are kept.
     """
@@ -22,6 +28,7 @@ class RecentUpdates:
         self._bytes = 0
         self._order: deque[tuple[int, ScrollId, int]] = deque()
         self._of: dict[ScrollId, deque[tuple[int, LogEntry, int | None]]] = {}
+        self._marks: deque[tuple[float, int]] = deque([(-inf, 1)])  # up to which number, by when
 
     def advance(self) -> int:
         """Return the number of an update that takes effect now."""
@@ -36,6 +43,16 @@ class RecentUpdates:
         self._bytes += size
         while self._bytes > self._bytes_max:
             self._forget_oldest()
+
+    def tick(self, now: float) -> None:
+        """Forget what was kept for long enough."""
+        if now < self._marks[-1][0] + _MARK_S:
+            return
+        self._marks.append((now, self.sequence))
+        while self._marks[0][0] <= now - KEPT_S:
+            _, last = self._marks.popleft()
+            while self._order and self._order[0][0] <= last:
+                self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         sequence, scroll, size = self._order.popleft()

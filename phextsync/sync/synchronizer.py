@@ -301,6 +301,7 @@ class Synchronizer:
         for link in list(self.links.values()):
             self._tick_link(now, link)
         self._relay.tick(now)
+        self._shared.recent.tick(now)
         self.leaving.check()
         self.elsewhere.questions.check(now)
         timing = self.timing
